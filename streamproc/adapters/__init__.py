@@ -1,0 +1,1 @@
+"""The outside world. Each file implements ports; siblings never import each other."""

@@ -1,0 +1,58 @@
+"""How every client of this package connects: section `[kafka]` as aiokafka's arguments."""
+
+import ssl
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from streamproc.errors import ConfigError
+
+
+class KafkaOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Section `[kafka]`. Durations are in seconds, sizes in bytes."""
+
+    bootstrap_servers: Annotated[list[str], Meta(min_length=1, description="host:port each")] = msgspec.field(
+        default_factory=lambda: ["localhost:9092"]
+    )
+    group_id: Annotated[str, Meta(min_length=1, description="consumer group")] = "streamproc"
+    client_id: Annotated[str, Meta(description="name in the broker's logs")] = "streamproc"
+    instance_id: Annotated[str, Meta(description="static membership; the process adds its index")] = ""
+    security_protocol: Annotated[
+        Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], Meta(description="how to connect")
+    ] = "PLAINTEXT"
+    sasl_mechanism: Annotated[Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], Meta(description="how to log in")] = (
+        "SCRAM-SHA-512"
+    )
+    sasl_username: str = ""
+    sasl_password: Annotated[str, Meta(extra={"secret": True})] = ""
+    ssl_ca_file: Annotated[str, Meta(description="PEM file of the authorities to trust; the system's when empty")] = ""
+    session_timeout_s: Annotated[float, Meta(ge=1, le=1800)] = 45.0
+    rebalance_timeout_s: Annotated[float, Meta(ge=1, le=3600)] = 60.0
+    poll_interval_max_s: Annotated[float, Meta(ge=1, le=86400)] = 300.0
+    fetch_bytes_max: Annotated[int, Meta(ge=1, description="of one answer of one broker")] = 16_777_216
+    partition_fetch_bytes_max: Annotated[int, Meta(ge=1, description="of one partition in it")] = 1_048_576
+    isolation_level: Literal["read_uncommitted", "read_committed"] = "read_committed"
+
+
+def client_options(options: KafkaOptions) -> dict[str, Any]:
+    """The arguments each aiokafka client takes. Raises ConfigError when the authorities' file cannot be read."""
+    found: dict[str, Any] = {
+        "bootstrap_servers": options.bootstrap_servers,
+        "client_id": options.client_id,
+        "security_protocol": options.security_protocol,
+    }
+    if options.security_protocol.endswith("SSL"):
+        found["ssl_context"] = _ssl_context(options.ssl_ca_file)
+    if options.security_protocol.startswith("SASL"):
+        found["sasl_mechanism"] = options.sasl_mechanism
+        found["sasl_plain_username"] = options.sasl_username
+        found["sasl_plain_password"] = options.sasl_password
+    return found
+
+
+def _ssl_context(ca_file: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file or None)
+    except OSError as error:
+        raise ConfigError(f"kafka.ssl_ca_file: cannot read {ca_file!r}: {error.strerror or error}") from None

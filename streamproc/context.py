@@ -1,0 +1,156 @@
+"""What a handler is given besides its event: where the record came from, and what it may use."""
+
+import logging
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Generic, TypeVar
+
+import msgspec
+
+from streamproc.core.ledger import Entry
+from streamproc.model import Event, Headers, OutRecord, Record
+
+S = TypeVar("S")
+"""The type of the application's services."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Run(Generic[S]):
+    """What all calls of one function share: its name, services, clock, time limit in seconds and log."""
+
+    __slots__ = ("log", "name", "now", "services", "timeout_s")
+
+    def __init__(self, name: str, services: S, *, now: Callable[[], float], timeout_s: float) -> None:
+        self.name = name
+        self.services = services
+        self.now = now
+        self.timeout_s = timeout_s
+        self.log = logging.getLogger(f"streamproc.functions.{name}")
+
+
+class Item:
+    """One record of a call: its position, identity and raw parts, read when asked for."""
+
+    __slots__ = ("_entry", "_index", "attempt")
+
+    def __init__(self, entry: Entry, index: int, attempt: int) -> None:
+        self._entry = entry
+        self._index = index
+        self.attempt = attempt
+        """1 for the first call."""
+
+    @property
+    def event_id(self) -> str:
+        """The producer's event id, or the record's position where the producer gave none."""
+        return self._entry.event_id(self._index)
+
+    @property
+    def record(self) -> Record:
+        """The record as the broker holds it."""
+        return self._entry.batch.records[self._index]
+
+    @property
+    def topic(self) -> str:
+        """The topic it was read from."""
+        return self._entry.batch.partition.topic
+
+    @property
+    def partition(self) -> int:
+        """The partition it was read from."""
+        return self._entry.batch.partition.partition
+
+    @property
+    def offset(self) -> int:
+        """Its offset in the partition."""
+        return self.record.offset
+
+    @property
+    def key(self) -> bytes | None:
+        """Its Kafka key."""
+        return self.record.key
+
+    @property
+    def headers(self) -> Headers:
+        """Its Kafka headers."""
+        return self.record.headers
+
+    @property
+    def record_time(self) -> datetime:
+        """When the producer or the broker stamped it."""
+        return datetime.fromtimestamp(self.record.timestamp / 1000, UTC)
+
+
+class _Call(Generic[S]):
+    """What a context can do, whether its call has one event or many."""
+
+    __slots__: tuple[str, ...] = ()
+    _run: Run[S]
+    _started: float
+    emitted: list[OutRecord] | None
+
+    @property
+    def services(self) -> S:
+        """What the application's `services` opened."""
+        return self._run.services
+
+    @property
+    def now(self) -> datetime:
+        """The time, by the clock the engine decides with."""
+        return datetime.fromtimestamp(self._run.now(), UTC)
+
+    @property
+    def deadline(self) -> datetime:
+        """When this call is cancelled."""
+        return datetime.fromtimestamp(self._started + self._run.timeout_s, UTC)
+
+    def emit(self, event: Event, *, topic: str, key: str | bytes | None = None) -> None:
+        """Queues an event, as JSON. The broker acknowledges it before the record of this call settles."""
+        if self.emitted is None:
+            self.emitted = []
+        raw = key.encode() if isinstance(key, str) else key
+        self.emitted.append(OutRecord(topic, _encode(event), raw))
+
+
+class Context(Item, _Call[S]):
+    """The context of a call with one event. Valid until the function returns."""
+
+    __slots__ = ("_run", "_started", "emitted")
+
+    def __init__(self, run: Run[S], started: float, entry: Entry, index: int, attempt: int) -> None:
+        self._run = run
+        self._started = started
+        self._entry = entry
+        self._index = index
+        self.attempt = attempt
+        self.emitted: list[OutRecord] | None = None
+
+    @property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]:
+        """A logger that names the function and the record."""
+        where = {
+            "function": self._run.name,
+            "event_id": self.event_id,
+            "topic": self.topic,
+            "partition": self.partition,
+            "offset": self.offset,
+            "attempt": self.attempt,
+        }
+        return logging.LoggerAdapter(self._run.log, where)
+
+
+class BatchContext(_Call[S]):
+    """The context of a call with a batch of events; `records[i]` belongs to the i-th event."""
+
+    __slots__ = ("_run", "_started", "emitted", "records")
+
+    def __init__(self, run: Run[S], started: float, records: Sequence[Item]) -> None:
+        self._run = run
+        self._started = started
+        self.records = records
+        self.emitted: list[OutRecord] | None = None
+
+    @property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]:
+        """A logger that names the function and how many records the call has."""
+        return logging.LoggerAdapter(self._run.log, {"function": self._run.name, "records": len(self.records)})

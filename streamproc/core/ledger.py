@@ -1,0 +1,145 @@
+"""Which offset of a partition may be committed.
+
+A ledger belongs to one partition in one epoch (from its assignment to its revocation). Its unit is the record batch:
+an Entry keeps, for each record of the batch, how many functions still have to settle it, and how many records of the
+batch are left. Entries stand in offset order. The prefix that may be committed ends at the first record with
+something pending; whole entries are passed without a look at their records, so settling costs two subtractions.
+
+SAFE-COMMIT: `position()` never passes an unsettled record. EXACT-SETTLE: settling a settled record raises.
+FENCED: a closed ledger ignores what still comes in. Offsets without a record (compaction, transaction markers) are
+passed with the batch that follows or contains them.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+
+from streamproc.model import Decoded, TopicPartition
+
+
+class Entry:
+    """A record batch on its way through the functions, with its records' events and the producers' event ids.
+
+    `ids` is empty, or holds "" where the producer gave none.
+    """
+
+    __slots__ = ("batch", "events", "ids", "ledger", "left", "pending", "since")
+
+    def __init__(self, ledger: "Ledger", decoded: Decoded, *, since: float) -> None:
+        batch = decoded.batch
+        self.ledger = ledger
+        self.batch = batch
+        self.events = decoded.events
+        self.ids = decoded.ids
+        self.since = since
+        self.left = len(batch.records)
+        self.pending = bytearray(b"\1" * self.left)
+
+    def event_id(self, index: int) -> str:
+        """The producer's event id, else `topic/partition/offset`, which is the same at each delivery."""
+        given = self.ids[index] if self.ids else ""
+        if given:
+            return given
+        topic, partition = self.batch.partition
+        return f"{topic}/{partition}/{self.batch.records[index].offset}"
+
+    def expect(self, index: int, functions: int) -> None:
+        """Says how many functions must settle a record; before any has."""
+        self.pending[index] = functions
+
+
+class Ledger:
+    """The entries of one partition in one epoch, from the first that is not settled on."""
+
+    __slots__ = ("admitted", "committed", "entries", "epoch", "nbytes", "open", "partition", "unsettled")
+
+    def __init__(self, partition: TopicPartition, *, epoch: int, start: int) -> None:
+        self.partition = partition
+        self.epoch = epoch
+        self.open = True
+        self.committed = start
+        self.admitted = start
+        self.unsettled = 0
+        self.nbytes = 0
+        self.entries: deque[Entry] = deque()
+
+    def admit(self, decoded: Decoded, *, now: float) -> Entry:
+        """Enters a batch. Its offsets lie at or above all admitted before."""
+        batch = decoded.batch
+        records = batch.records
+        if (records and records[0].offset < self.admitted) or batch.next_offset < self.admitted:
+            raise AssertionError(
+                f"{self.partition}: batch ending at {batch.next_offset} after {self.admitted} were admitted"
+            )
+        entry = Entry(self, decoded, since=now)
+        self.admitted = batch.next_offset
+        self.unsettled += entry.left
+        self.nbytes += batch.nbytes
+        self.entries.append(entry)
+        if not entry.left:
+            self._advance()
+        return entry
+
+    def settle(self, entry: Entry, indexes: Iterable[int]) -> int:
+        """One function is done with these records; returns how many of them are settled now."""
+        if not self.open:
+            return 0
+        pending = entry.pending
+        settled = 0
+        for index in indexes:
+            count = pending[index]
+            if count == 1:
+                settled += 1
+            elif not count:
+                raise AssertionError(f"{self.partition}: offset {entry.batch.records[index].offset} settled twice")
+            pending[index] = count - 1
+        if settled:
+            self.unsettled -= settled
+            entry.left -= settled
+            if not entry.left:
+                self._advance()
+        return settled
+
+    def settle_one(self, entry: Entry, index: int) -> None:
+        """`settle` for a single record."""
+        if not self.open:
+            return
+        count = entry.pending[index]
+        if not count:
+            raise AssertionError(f"{self.partition}: offset {entry.batch.records[index].offset} settled twice")
+        entry.pending[index] = count - 1
+        if count == 1:
+            self.unsettled -= 1
+            entry.left -= 1
+            if not entry.left:
+                self._advance()
+
+    def _advance(self) -> None:
+        entries = self.entries
+        while entries and not entries[0].left:
+            self.nbytes -= entries.popleft().batch.nbytes
+
+    def position(self) -> int:
+        """The lowest unsettled offset, or the next to be admitted when all is settled."""
+        if not self.entries:
+            return self.admitted
+        head = self.entries[0]
+        first = len(head.pending) - len(head.pending.lstrip(b"\0"))
+        return head.batch.records[first].offset
+
+    def horizon(self) -> int:
+        """One more than the highest settled offset, or `committed` when nothing beyond it is settled."""
+        for entry in reversed(self.entries):
+            if entry.left < len(entry.pending):
+                return entry.batch.records[entry.pending.rfind(0)].offset + 1
+        return self.position() if not self.entries else self.entries[0].batch.records[0].offset
+
+    def oldest_since(self) -> float:
+        """When the oldest unsettled record was admitted, 0 when there is none."""
+        return self.entries[0].since if self.entries else 0.0
+
+    def close(self) -> None:
+        """Fences the ledger: nothing changes it any more."""
+        self.open = False
+        self.entries.clear()
+        self.unsettled = 0
+        self.nbytes = 0

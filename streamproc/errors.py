@@ -1,0 +1,25 @@
+"""Errors, named by who must act on them."""
+
+
+class StreamprocError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class ConfigError(StreamprocError):
+    """The person who configures or declares the app must act: a wrong setting, option or command line."""
+
+
+class BrokerError(StreamprocError):
+    """The person who runs Kafka must act, or the call may be repeated: the broker refused or did not answer."""
+
+
+class HandlerError(StreamprocError):
+    """The author of a function must act: it returned something that is not an outcome, or ran too long."""
+
+
+class RecordTooLarge(BrokerError):
+    """The broker refuses a record for its size: send less of it."""
+
+
+class Fenced(StreamprocError):
+    """Nobody must act: the partition was revoked meanwhile and its next owner repeats the record."""

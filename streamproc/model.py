@@ -1,0 +1,202 @@
+"""The nouns every part of the engine shares. Data only, no behaviour beyond construction."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, Protocol
+
+import msgspec
+
+
+class TopicPartition(NamedTuple):
+    """A partition of a topic."""
+
+    topic: str
+    partition: int
+
+
+Headers = Sequence[tuple[str, bytes | None]]
+
+
+class Record(Protocol):
+    """One record as the broker holds it. `timestamp` is in milliseconds since the Unix epoch."""
+
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Headers: ...
+
+
+class RecordBatch:
+    """A run of records of one partition, in offset order, as fetched together.
+
+    `next_offset` is the offset after the run; it may lie beyond the last record's (compaction, transaction markers),
+    and `records` may be empty then. `nbytes` is what the run holds in memory, about.
+    """
+
+    __slots__ = ("nbytes", "next_offset", "partition", "records")
+
+    def __init__(self, partition: TopicPartition, records: Sequence[Record], *, next_offset: int, nbytes: int) -> None:
+        self.partition = partition
+        self.records = records
+        self.next_offset = next_offset
+        self.nbytes = nbytes
+
+
+class Event(msgspec.Struct, frozen=True, gc=False, rename="camel", tag_field="type", omit_defaults=False):
+    """Base of typed events: `class OrderPlaced(Event, tag="order.placed")`.
+
+    The tag is the event type on the wire (JSON field `type`); fields are camelCase there and snake_case here.
+    """
+
+
+Reason = Literal[
+    "empty",
+    "tombstone",
+    "envelope",
+    "base64",
+    "json",
+    "encoding",
+    "too_large",
+    "too_deep",
+    "schema",
+    "nul",
+    "duplicate_key",
+    "unknown_type",
+]
+"""Why a record could not become an event: a closed set, used as a metric label and as a dead letter's condition."""
+
+
+class Poison:
+    """A record that cannot become an event. `detail` says where (`... - at $.items[0].quantity`), never what it held."""
+
+    __slots__ = ("detail", "event_type", "reason")
+
+    def __init__(self, reason: Reason, detail: str, event_type: str = "other") -> None:
+        self.reason = reason
+        self.detail = detail
+        self.event_type = event_type
+
+    def __repr__(self) -> str:
+        return f"Poison({self.reason!r}, {self.detail!r})"
+
+
+class Decoded:
+    """A record batch with what its records became, aligned. `ids` is empty where no record named its event."""
+
+    __slots__ = ("batch", "events", "ids")
+
+    def __init__(self, batch: RecordBatch, events: Sequence[Event | Poison], ids: Sequence[str]) -> None:
+        self.batch = batch
+        self.events = events
+        self.ids = ids
+
+
+@dataclass(frozen=True, slots=True)
+class RetryLater:
+    """Returned by a function: call again after `after_s` seconds. Uses up an attempt, but is no error."""
+
+    after_s: float
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """Returned by a function: this record can never succeed. It becomes a dead letter without a retry.
+
+    `reason` is a short constant (a metric label and the dead letter's condition), `detail` is for people.
+    """
+
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Failures:
+    """Returned by a batch function: index in the batch -> what went wrong. What is not named succeeded."""
+
+    by_index: Mapping[int, "RetryLater | Reject | BaseException"]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """How a call failed. `error` is the exception's type name, `message` and `stacktrace` are for people."""
+
+    error: str
+    message: str
+    stacktrace: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OutRecord:
+    """A record to be produced. `partition` None leaves the choice to the producer (by key)."""
+
+    topic: str
+    value: bytes | None
+    key: bytes | None = None
+    headers: Headers = ()
+    timestamp: int | None = None
+    partition: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionStopped:
+    """The client cannot read on in this partition; somebody must decide. Other partitions go on."""
+
+    partition: TopicPartition
+    reason: Literal["offset_out_of_range", "oversized_record", "unreadable_batch", "not_authorized"]
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionSnapshot:
+    """One assigned partition as the engine sees it.
+
+    Offsets: `committed` (last acknowledged commit), `done` (lowest unsettled), `admitted` (next to be read).
+    `blocked` says why the partition does not move, "" when it does. `oldest_since` is the admission time of the
+    oldest unsettled record, in seconds since the Unix epoch, 0 when there is none.
+    """
+
+    partition: TopicPartition
+    epoch: int
+    committed: int
+    done: int
+    admitted: int
+    unsettled: int
+    oldest_since: float
+    blocked: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionSnapshot:
+    """One function: records waiting, in calls and parked for a retry; `calls_s` is its histogram of call durations.
+
+    Bucket i of a histogram counts values of less than 2**i microseconds (and at least half of that).
+    """
+
+    name: str
+    waiting: int
+    in_flight: int
+    parked: int
+    calls_s: Sequence[int]
+    calls_sum_s: float
+    batch_records: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Frozen numbers of one pipeline, read by gauges, probes and the console."""
+
+    partitions: Sequence[PartitionSnapshot] = ()
+    functions: Sequence[FunctionSnapshot] = ()
+    records: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
+    """(topic, event type, outcome) -> records; outcome is ok, filtered, retried, dead_lettered or skipped."""
+    dead_letters: Mapping[str, int] = field(default_factory=dict)
+    """condition -> acknowledged dead letters."""
+    in_flight_records: int = 0
+    in_flight_bytes: int = 0

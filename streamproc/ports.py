@@ -1,0 +1,82 @@
+"""Protocols at the real seams. Adapters implement them; the engine and the functions see only these."""
+
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from email.message import EmailMessage
+from typing import Protocol
+
+from streamproc.errors import BrokerError
+from streamproc.model import OutRecord, PartitionStopped, RecordBatch, TopicPartition
+
+
+@dataclass(frozen=True, slots=True)
+class RebalanceListener:
+    """What a consumer calls, in its own background task, when partitions come and go.
+
+    `revoked` is awaited before the partitions are given up; it may also come after they were already lost.
+    `assigned` gets each partition with the offset it starts at.
+    """
+
+    revoked: Callable[[Collection[TopicPartition]], Awaitable[None]]
+    assigned: Callable[[Mapping[TopicPartition, int]], Awaitable[None]]
+
+
+class Consumer(Protocol):
+    """A member of a consumer group."""
+
+    async def start(self, listener: RebalanceListener) -> None:
+        """Joins the group. Raises BrokerError when no broker answers or the topics do not exist."""
+
+    async def poll(
+        self, partitions: Collection[TopicPartition], timeout_s: float
+    ) -> Sequence[RecordBatch | PartitionStopped]:
+        """What is there of these partitions, waiting up to `timeout_s` for something to come.
+
+        Must be called at least once per poll interval to stay in the group, also with no partitions at all.
+        Offsets rise within a partition. A partition that was stopped yields nothing more until it is assigned again.
+        """
+
+    async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Commits the next offset to read per partition. Raises BrokerError when it was not acknowledged."""
+
+    def end_offsets(self) -> Mapping[TopicPartition, int]:
+        """The end of each assigned partition as last heard from the broker; a partition not heard of is missing."""
+
+    async def stop(self) -> None:
+        """Leaves the group without commit and without calling the listener. Never raises, ends within seconds."""
+
+
+class Producer(Protocol):
+    """Writes records with acknowledgement by all in-sync replicas, idempotently."""
+
+    async def start(self) -> None:
+        """Connects. Raises BrokerError."""
+
+    async def send(self, records: Sequence[OutRecord]) -> Sequence[BrokerError | None]:
+        """Sends all and waits for each: None where acknowledged, else the error. The result aligns with `records`."""
+
+    async def stop(self) -> None:
+        """Flushes and closes. Never raises, ends within seconds."""
+
+
+class Observer(Protocol):
+    """Is told rare facts; what is frequent is counted by the engine and read from its Snapshot."""
+
+    def rebalanced(self, drain_s: float) -> None:
+        """Partitions were given up after `drain_s` seconds of waiting for calls to end."""
+
+    def commit_failed(self, error: str) -> None:
+        """A commit was not acknowledged; `error` is the name of the error."""
+
+    def loop_lagged(self, seconds: float) -> None:
+        """The event loop came back this much later than asked, seen a few times a second."""
+
+    def call_abandoned(self, function: str) -> None:
+        """A call in a thread ran over its time limit; it holds its place until it returns."""
+
+
+class Mailer(Protocol):
+    """Sends mail."""
+
+    async def send(self, message: EmailMessage) -> None:
+        """Delivers or raises OSError; a message with the same Message-ID may be delivered again after an error."""

@@ -1,0 +1,129 @@
+"""Stage 2: record batches become events. Pure.
+
+Two steps over whole batches: `envelope.py` opens each record (record -> payload, event id), then the payloads are
+parsed into typed events. What cannot become an event becomes a `Poison` with a reason of a closed set; no exception
+leaves this stage. One parser (msgspec) reads a record everywhere.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from streamproc.model import Decoded, Event, Poison, Record, RecordBatch
+from streamproc.stream.envelope import ERRORS, Payload, classify, opener
+from streamproc.stream.options import StreamOptions
+
+_NUL = b"\\u0000"
+
+
+class _Tag(msgspec.Struct, gc=False):
+    type: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class Decoder:
+    """Decodes the batches of one topic into the event types given; built once."""
+
+    def __init__(self, events: Sequence[type[Event]], options: StreamOptions, topic: str) -> None:
+        self._tag: msgspec.json.Decoder[_Tag] = msgspec.json.Decoder(_Tag)
+        self._types = {str(event.__struct_config__.tag): msgspec.json.Decoder(event) for event in events}
+        self._union: msgspec.json.Decoder[Event] = _union(events)
+        self._open = opener(options.formats.get(topic, options.format), self._types)
+        self._bytes_max = options.max_record_bytes
+        self._strict = options.strict_json
+
+    def decode(self, batch: RecordBatch) -> Decoded:
+        """All records of a batch, aligned with them."""
+        if batch.nbytes <= self._bytes_max or self._fits(batch.records):
+            payloads, ids = self._open(batch.records)
+        else:
+            payloads, ids = self._open_bounded(batch.records)
+        events = self._parse(payloads)
+        if _NUL in b"".join([payload for payload in payloads if type(payload) is bytes]):
+            self._refuse(payloads, events, _has_nul, Poison("nul", "a string holds U+0000"))
+        if self._strict:
+            self._refuse(payloads, events, _has_duplicate_key, Poison("duplicate_key", "an object names a key twice"))
+        return Decoded(batch, events, ids)
+
+    def _fits(self, records: Sequence[Record]) -> bool:
+        return max((len(record.value or b"") for record in records), default=0) <= self._bytes_max
+
+    def _open_bounded(self, records: Sequence[Record]) -> tuple[list[Payload], list[str]]:
+        payloads: list[Payload] = []
+        ids: list[str] = []
+        for record in records:
+            size = len(record.value or b"")
+            if size > self._bytes_max:
+                payloads.append(Poison("too_large", f"the value has {size} bytes, the limit is {self._bytes_max}"))
+                ids.append("")
+            else:
+                opened, found = self._open((record,))
+                payloads += opened
+                ids += found
+        return payloads, ids
+
+    def _parse(self, payloads: Sequence[Payload]) -> list[Event | Poison]:
+        events: list[Event | Poison] = []
+        append = events.append
+        parse = self._union.decode
+        rest = iter(payloads)
+        while True:
+            try:
+                for payload in rest:
+                    append(parse(payload))  # type: ignore[arg-type]  # what is not bytes lands in the except
+                return events
+            except ERRORS as error:
+                append(self._poison(payload, error) if isinstance(payload, bytes) else payload)
+
+    def _poison(self, payload: bytes, error: BaseException) -> Poison:
+        if not payload:
+            return Poison("empty", "the event has no bytes")
+        poison = classify(error, shape="schema")
+        if poison.reason != "schema":
+            return poison
+        try:
+            tag: Any = msgspec.json.decode(self._tag.decode(payload).type)
+        except ERRORS:
+            return poison
+        if isinstance(tag, str) and tag in self._types:
+            return Poison("schema", poison.detail, tag)
+        named = f"the event type {tag[:64]!r}" if isinstance(tag, str) else "an event without a type"
+        return Poison("unknown_type", f"no function takes {named} - at `$.type`")
+
+    def _refuse(self, payloads: Sequence[Payload], events: list[Event | Poison], bad: Any, poison: Poison) -> None:
+        for index, payload in enumerate(payloads):
+            event = events[index]
+            if isinstance(payload, bytes) and isinstance(event, Event) and bad(payload, event):
+                tag = str(type(event).__struct_config__.tag)
+                events[index] = Poison(poison.reason, poison.detail, tag)
+
+
+def _union(events: Sequence[type[Event]]) -> Any:
+    union: Any = events[0]
+    for event in events[1:]:
+        union = union | event
+    return msgspec.json.Decoder(union)
+
+
+def _has_nul(payload: bytes, event: Event) -> bool:
+    return _NUL in payload and _holds_nul(msgspec.to_builtins(event))
+
+
+def _holds_nul(value: object) -> bool:
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, dict):
+        return any(_holds_nul(one) for pair in value.items() for one in pair)
+    return isinstance(value, list) and any(_holds_nul(one) for one in value)
+
+
+def _has_duplicate_key(payload: bytes, _event: Event) -> bool:
+    twice = False
+
+    def seen(pairs: list[tuple[str, object]]) -> None:
+        nonlocal twice
+        twice = twice or len({key for key, _ in pairs}) < len(pairs)
+
+    json.loads(payload, object_pairs_hook=seen)
+    return twice

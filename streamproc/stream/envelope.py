@@ -1,0 +1,175 @@
+"""How a record holds its event: the formats, record -> (payload, event id). Pure.
+
+An opener takes the records of a batch and returns, aligned, the payloads (JSON of the event; or the event itself
+where the type is told outside of it; or Poison) and the producers' event ids ("" where there is none). base64 is
+strict: RFC 4648, section 3.3, but for non-zero trailing bits, which section 3.5 leaves to the decoder.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated
+
+import msgspec
+
+from streamproc.model import Event, Poison, Reason, Record
+from streamproc.stream.options import Format
+
+Payload = bytes | Event | Poison
+Opened = tuple[list[Payload], list[str]]
+Opener = Callable[[Sequence[Record]], Opened]
+TypedDecoders = Mapping[str, msgspec.json.Decoder[Event]]
+_OpenOne = Callable[[Record], tuple[Payload, str]]
+
+ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError, ValueError)
+"""What msgspec raises for bytes it can't decode, measured over the corpus; TypeError for what is not bytes."""
+
+_EventId = Annotated[str, msgspec.Meta(max_length=256)]
+
+
+class _KinesisData(msgspec.Struct, gc=False):
+    data: bytes
+
+
+class _Kinesis(msgspec.Struct, gc=False):
+    """A Lambda Kinesis record: one element of the `Records` a Lambda function gets."""
+
+    kinesis: _KinesisData
+    event_id: _EventId = msgspec.field(default="", name="eventID")
+
+
+class _CloudEvent(msgspec.Struct, gc=False):
+    """A structured CloudEvent (cloudevents/spec, JSON format 1.0)."""
+
+    specversion: str
+    type: str
+    id: _EventId
+    data: msgspec.Raw = msgspec.Raw()
+    data_base64: bytes = b""
+
+
+class _Keys(msgspec.Struct, gc=False):
+    kinesis: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    specversion: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+_kinesis = msgspec.json.Decoder(_Kinesis)
+_cloud_event = msgspec.json.Decoder(_CloudEvent)
+_keys = msgspec.json.Decoder(_Keys)
+
+
+def classify(error: BaseException, *, shape: Reason) -> Poison:
+    """The poison for a decoder's error; `shape` is the reason for valid JSON of another form than expected.
+
+    The detail keeps the error's path and its words, not the values it quotes.
+    """
+    if isinstance(error, RecursionError):
+        return Poison("too_deep", "the nesting is too deep")
+    if isinstance(error, UnicodeDecodeError):
+        return Poison("encoding", "a string is not UTF-8")
+    text = re.sub(r"'(?:[^'\\]|\\.)*'", "'...'", str(error))[:300]
+    if isinstance(error, msgspec.ValidationError):
+        return Poison("base64" if "base64" in text else shape, text)
+    return Poison("json", text)
+
+
+def opener(form: Format, types: TypedDecoders) -> Opener:
+    """The opener of a format; `types` maps an event type to its decoder, for formats that tell the type outside."""
+    if form == "kinesis":
+        return open_kinesis
+    one: dict[Format, _OpenOne] = {
+        "base64": _open_base64,
+        "json": _open_json,
+        "cloudevents": lambda record: _open_cloud_event(record, types),
+        "auto": lambda record: _open_auto(record, types),
+    }
+    return lambda records: _open_each(records, one[form])
+
+
+def open_kinesis(records: Sequence[Record]) -> Opened:
+    """Lambda Kinesis records; inlined, being the default and the hot path."""
+    payloads: list[Payload] = []
+    ids: list[str] = []
+    add_payload, add_id, decode = payloads.append, ids.append, _kinesis.decode
+    rest = iter(records)
+    while True:
+        try:
+            for record in rest:
+                envelope = decode(record.value)  # type: ignore[arg-type]  # None lands in the except
+                add_payload(envelope.kinesis.data)
+                add_id(envelope.event_id)
+            return payloads, ids
+        except ERRORS as error:
+            add_payload(_unopened(record, error))
+            add_id("")
+
+
+def _open_each(records: Sequence[Record], one: _OpenOne) -> Opened:
+    payloads: list[Payload] = []
+    ids: list[str] = []
+    for record in records:
+        try:
+            payload, event_id = one(record)
+        except ERRORS as error:
+            payload, event_id = _unopened(record, error), ""
+        payloads.append(payload)
+        ids.append(event_id)
+    return payloads, ids
+
+
+def _unopened(record: Record, error: BaseException) -> Poison:
+    if record.value is None:
+        return Poison("tombstone", "the record has no value")
+    if not record.value:
+        return Poison("empty", "the value has no bytes")
+    return classify(error, shape="envelope")
+
+
+def _value(record: Record) -> bytes:
+    if not record.value:
+        raise ValueError
+    return record.value
+
+
+def _open_json(record: Record) -> tuple[Payload, str]:
+    return _value(record), ""
+
+
+def _open_base64(record: Record) -> tuple[Payload, str]:
+    return msgspec.convert(_value(record).decode("ascii"), bytes), ""
+
+
+def _open_cloud_event(record: Record, types: TypedDecoders) -> tuple[Payload, str]:
+    headers = {name.lower(): (value or b"").decode() for name, value in record.headers}
+    if headers.get("content-type", "").lower().startswith("application/cloudevents") or "ce_type" not in headers:
+        event = _cloud_event.decode(_value(record))
+        return _typed(event.type, event.data_base64 or bytes(event.data), types), event.id
+    if len(headers.get("ce_id", "")) > 256:
+        raise msgspec.ValidationError("Expected `str` of length <= 256 - at header `ce_id`")
+    return _typed(headers["ce_type"], _value(record), types), headers.get("ce_id", "")
+
+
+def _typed(event_type: str, data: bytes, types: TypedDecoders) -> Payload:
+    decoder = types.get(event_type)
+    if decoder is None:
+        return Poison("unknown_type", f"no function takes the event type {event_type[:64]!r}")
+    try:
+        return decoder.decode(data)
+    except ERRORS as error:
+        poison = classify(error, shape="schema")
+        return Poison(poison.reason, poison.detail, event_type)
+
+
+def _open_auto(record: Record, types: TypedDecoders) -> tuple[Payload, str]:
+    names = {name.lower() for name, _ in record.headers}
+    if "ce_type" in names:
+        return _open_cloud_event(record, types)
+    value = _value(record)
+    if not value.lstrip().startswith(b"{"):
+        return _open_base64(record)
+    keys = _keys.decode(value)
+    if keys.specversion is not msgspec.UNSET:
+        return _open_cloud_event(record, types)
+    if keys.kinesis is not msgspec.UNSET:
+        envelope = _kinesis.decode(value)
+        return envelope.kinesis.data, envelope.event_id
+    return value, ""

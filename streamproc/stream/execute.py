@@ -1,0 +1,301 @@
+"""Stage 4: calls of one function. The one place where a user's exceptions are caught.
+
+Workers live as long as the pipeline and take what is ready: no task, queue hop or timer per record. They are started
+when there is work and nobody idle, up to the function's concurrency. A worker that is woken wakes two more while there
+is work left, so that slow calls spread in a few turns of the loop while fast ones stay with one worker.
+"""
+
+import asyncio
+import contextvars
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
+from typing import Any
+
+from streamproc.app import Stream
+from streamproc.context import BatchContext, Context, Item, Run
+from streamproc.core.batcher import Batch
+from streamproc.core.engine import Engine, Outcome
+from streamproc.core.function import Function
+from streamproc.model import Failure, Failures, OutRecord, Reject, RetryLater
+from streamproc.ports import Observer, Producer
+
+SLICE_S = 0.005
+"""A worker whose calls never wait gives way to the rest of the loop this often."""
+STACK_FRAMES = 20
+
+
+class Slot:
+    """What a worker is doing, for the watchdog: since when its call runs (0: none), and whether it ran too long."""
+
+    __slots__ = ("expired", "started", "task")
+
+    def __init__(self) -> None:
+        self.started = 0.0
+        self.expired = False
+        self.task: asyncio.Task[None] | None = None
+
+
+class Executor:
+    """The workers of one function. `spawn` starts a task, `report` is told when a call did not simply succeed."""
+
+    def __init__(self, declared: Stream, function: Function, *, engine: Engine, run: Run[Any], parts: "Parts") -> None:
+        self._declared = declared
+        self._function = function
+        self._engine = engine
+        self._run = run
+        self._parts = parts
+        self._idle: list[asyncio.Future[None]] = []
+        self._slots: list[Slot] = []
+        self._threads = None if declared.is_async else ThreadPoolExecutor(declared.concurrency_max, declared.name)
+        self._call: Callable[..., Any] = declared.handler if declared.is_async else self._call_in_thread
+
+    def wake(self, workers: int = 1) -> None:
+        """Lets up to so many workers look for work, starting them if need be."""
+        for _ in range(workers):
+            while self._idle:
+                waiting = self._idle.pop()
+                if not waiting.done():
+                    waiting.set_result(None)
+                    break
+            else:
+                self._start_worker()
+
+    def wake_if_ready(self) -> None:
+        """Wakes a worker when there is something to call the function with."""
+        if self._function.ready(self._run.now()):
+            self.wake()
+
+    def _start_worker(self) -> None:
+        if len(self._slots) < self._declared.concurrency_max:
+            slot = Slot()
+            self._slots.append(slot)
+            work = self._work_on_batches if self._declared.batch_size else self._work_on_records
+            slot.task = self._parts.spawn(work(slot))
+
+    async def _wait_for_work(self) -> None:
+        waiting = asyncio.get_running_loop().create_future()
+        self._idle.append(waiting)
+        await waiting
+        if self._function.ready(self._run.now()) > 1:
+            self.wake(2)
+
+    async def _work_on_records(self, slot: Slot) -> None:
+        function, engine, run, call = self._function, self._engine, self._run, self._call
+        lanes, calls = function.lanes, function.calls
+        ended = perf_counter()
+        give_way_at = ended + SLICE_S
+        while True:
+            if not lanes.ready:
+                await self._wait_for_work()
+                ended = perf_counter()
+                give_way_at = ended + SLICE_S
+                continue
+            work = lanes.take()
+            entry, index = work.entry, work.index
+            slot.started = run.now()
+            ctx = Context(run, slot.started, entry, index, work.attempt)
+            try:
+                outcome = await call(entry.events[index], ctx)
+                slot.started = 0.0
+                if outcome is not None or slot.expired:
+                    outcome = self._checked(slot, outcome)
+            except BaseException as error:
+                outcome = self._failed(slot, error)
+            if ctx.emitted and outcome is None:
+                outcome = await self._emit(ctx.emitted)
+            if outcome is None:
+                engine.done(function, work)
+            else:
+                engine.report(function, work, outcome, run.now())
+                self._parts.kick()
+            began, ended = ended, perf_counter()
+            calls[int((ended - began) * 1e6).bit_length()] += 1
+            function.calls_sum_s += ended - began
+            if ended > give_way_at:
+                await asyncio.sleep(0)
+                ended = perf_counter()
+                give_way_at = ended + SLICE_S
+
+    async def _work_on_batches(self, slot: Slot) -> None:
+        function, engine, run = self._function, self._engine, self._run
+        while True:
+            batch = function.batcher.take(run.now())
+            if batch is None:
+                await self._wait_for_work()
+                continue
+            self._wake_another()
+            began = perf_counter()
+            outcomes = await self._call_batch(slot, batch)
+            function.called(perf_counter() - began, len(batch))
+            engine.report_batch(function, batch, outcomes, run.now())
+            if outcomes:
+                self._parts.kick()
+            await asyncio.sleep(0)
+
+    def _wake_another(self) -> None:
+        if self._function.ready(self._run.now()):
+            self.wake()
+
+    async def _call_batch(self, slot: Slot, batch: Batch) -> Mapping[int, Outcome] | None:
+        events = [work.entry.events[work.index] for work in batch.retried]
+        for entry, indexes in batch.parts:
+            if len(indexes) == len(entry.events):
+                events += entry.events
+            else:
+                taken = entry.events
+                events += [taken[index] for index in indexes]
+        slot.started = self._run.now()
+        ctx = BatchContext(self._run, slot.started, _Items(batch))
+        try:
+            outcome = await self._call(events, ctx)
+            slot.started = 0.0
+            found = self._checked_batch(slot, outcome, len(events))
+        except BaseException as error:
+            found = dict.fromkeys(range(len(events)), self._failed(slot, error))
+        if ctx.emitted and (found is None or isinstance(outcome, Failures)):
+            refused = await self._emit(ctx.emitted)
+            if refused is not None:
+                return dict.fromkeys(range(len(events)), refused)
+        return found
+
+    def _checked(self, slot: Slot, outcome: object) -> Outcome:
+        if slot.expired:
+            return self._expired(slot)
+        if outcome is None or isinstance(outcome, Reject | RetryLater):
+            return outcome
+        kind = type(outcome).__name__
+        return Failure("HandlerError", f"returned {kind}; a function returns nothing, Reject or RetryLater")
+
+    def _checked_batch(self, slot: Slot, outcome: object, size: int) -> dict[int, Outcome] | None:
+        if isinstance(outcome, Failures) and not slot.expired:
+            if any(not 0 <= index < size for index in outcome.by_index):
+                failure = Failure("HandlerError", f"Failures names an index outside of the batch of {size}")
+                return dict.fromkeys(range(size), failure)
+            return {index: self._named(ending) for index, ending in outcome.by_index.items()}
+        found = self._checked(slot, outcome)
+        return None if found is None else dict.fromkeys(range(size), found)
+
+    def _named(self, ending: object) -> Outcome:
+        if isinstance(ending, BaseException):
+            return self._failure(ending)
+        if isinstance(ending, Reject | RetryLater):
+            return ending
+        return Failure(
+            "HandlerError",
+            f"Failures holds a {type(ending).__name__}; expected Reject, RetryLater or an error",
+        )
+
+    def _failed(self, slot: Slot, error: BaseException) -> Failure:
+        """What an exception means. Raises it again when it is this worker that is cancelled, not its call."""
+        slot.started = 0.0
+        if isinstance(error, asyncio.CancelledError) and slot.task is not None and slot.task.cancelling():
+            if not slot.expired or slot.task.uncancel():
+                raise error
+            return self._expired(slot)
+        slot.expired = False
+        self._parts.failed(self._declared.name, error)
+        return self._failure(error)
+
+    def _expired(self, slot: Slot) -> Failure:
+        slot.expired = False
+        if slot.task is not None and slot.task.cancelling():
+            slot.task.uncancel()
+        error = TimeoutError(f"the call ran over timeout_s={self._declared.timeout_s:g}")
+        self._parts.failed(self._declared.name, error)
+        return Failure("TimeoutError", str(error))
+
+    def _failure(self, error: BaseException) -> Failure:
+        mask = self._parts.mask
+        stack = "".join(traceback.format_exception(error, limit=-STACK_FRAMES))
+        return Failure(type(error).__name__, mask(_text(error)), mask(stack))
+
+    async def _emit(self, records: list[OutRecord]) -> Failure | None:
+        results = await self._parts.producer.send(records)
+        errors = [error for error in results if error is not None]
+        if not errors:
+            return None
+        self._parts.failed(self._declared.name, errors[0])
+        return Failure("BrokerError", f"{len(errors)} of {len(records)} emitted events were refused: {errors[0]}")
+
+    async def _call_in_thread(self, event: Any, ctx: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        context = contextvars.copy_context()
+        return await loop.run_in_executor(self._threads, context.run, self._declared.handler, event, ctx)
+
+    @property
+    def waits_for_time(self) -> bool:
+        """Whether what was admitted may have to wait for its batch's window."""
+        return self._declared.batch_window_s > 0
+
+    def tasks(self) -> "list[asyncio.Task[None]]":
+        """The workers."""
+        return [slot.task for slot in self._slots if slot.task is not None]
+
+    def check(self, now: float) -> None:
+        """Ends the calls that ran too long; one in a thread goes on, holds its place, and fails when it returns."""
+        for slot in self._slots:
+            if slot.started and not slot.expired and now - slot.started >= self._declared.timeout_s:
+                slot.expired = True
+                if self._threads is None and slot.task is not None:
+                    slot.task.cancel()
+                else:
+                    self._parts.observer.call_abandoned(self._declared.name)
+
+    def close(self) -> None:
+        """Lets go of the threads; a call that still runs in one is not waited for."""
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+class Parts:
+    """What the executors of a pipeline share."""
+
+    __slots__ = ("failed", "kick", "mask", "observer", "producer", "spawn")
+
+    def __init__(
+        self,
+        producer: Producer,
+        observer: Observer,
+        *,
+        spawn: Callable[[Any], "asyncio.Task[None]"],
+        kick: Callable[[], None],
+        failed: Callable[[str, BaseException], None],
+        mask: Callable[[str], str],
+    ) -> None:
+        self.producer = producer
+        self.observer = observer
+        self.spawn = spawn
+        self.kick = kick
+        self.failed = failed
+        self.mask = mask
+
+
+class _Items(Sequence[Item]):
+    """The records of a batch, made when asked for."""
+
+    __slots__ = ("_batch", "_flat")
+
+    def __init__(self, batch: Batch) -> None:
+        self._batch = batch
+        self._flat: list[Item] | None = None
+
+    def _items(self) -> list[Item]:
+        if self._flat is None:
+            self._flat = [Item(work.entry, work.index, work.attempt) for work in self._batch.retried]
+            self._flat += [Item(entry, index, 1) for entry, indexes in self._batch.parts for index in indexes]
+        return self._flat
+
+    def __len__(self) -> int:
+        return len(self._batch)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._items()[index]
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return "an error that cannot say what it is"

@@ -1,0 +1,90 @@
+"""Stage 3: which functions a record goes to, and in which order. Pure.
+
+Event types match exactly. Several functions may take one type: the record settles when all have. What has no
+function is poison (`unknown_type`), which a rule may turn into an ignored, counted record.
+"""
+
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+from typing import Any
+
+from streamproc.app import Stream
+from streamproc.core.batcher import KeysOf
+from streamproc.core.lanes import Key
+from streamproc.core.ledger import Entry
+from streamproc.core.plan import FunctionPlan, Routed
+from streamproc.core.retry import Retry
+from streamproc.model import Decoded, Poison, Reason
+
+
+def plan(function: Stream) -> FunctionPlan:
+    """What the engine must know of a declared function."""
+    return FunctionPlan(
+        name=function.name,
+        event_type=function.event_type,
+        keys_of=keys_of(function),
+        retry=Retry(
+            attempts_max=function.max_retry_attempts,
+            age_max_s=function.max_record_age_s,
+            base_s=function.backoff_s,
+            cap_s=function.backoff_max_s,
+        ),
+        batch_size=function.batch_size,
+        batch_window_s=function.batch_window_s,
+    )
+
+
+def keys_of(function: Stream) -> KeysOf:
+    """Lane keys of records, list-wise: equal keys of one partition run in offset order, one at a time."""
+    if function.order == "partition":
+        return lambda _, indexes: [None] * len(indexes)
+    if function.order == "unordered":
+        return _offsets
+    if function.key is None:
+        return _record_keys
+    field: Callable[[Any], Key] = attrgetter(function.key) if isinstance(function.key, str) else function.key
+    return lambda entry, indexes: [field(entry.events[index]) for index in indexes]
+
+
+def _record_keys(entry: Entry, indexes: Sequence[int]) -> Sequence[Key]:
+    records = entry.batch.records
+    return [records[index].key for index in indexes]
+
+
+def _offsets(entry: Entry, indexes: Sequence[int]) -> Sequence[Key]:
+    records = entry.batch.records
+    return [records[index].offset for index in indexes]
+
+
+class Router:
+    """Where the events of one topic go; `ignored` are the reasons a rule lets pass."""
+
+    def __init__(self, functions: Sequence[Stream], topic: str, ignored: frozenset[Reason]) -> None:
+        self._numbers: dict[type, list[int]] = {}
+        for number, function in enumerate(functions):
+            if function.topic in (None, topic):
+                self._numbers.setdefault(function.event, []).append(number)
+        self._ignored = ignored
+
+    def route(self, decoded: Decoded) -> Routed:
+        """Groups a batch by event type."""
+        groups: dict[type, list[int]] = {}
+        for index, event in enumerate(decoded.events):
+            kind = type(event)
+            if kind in groups:
+                groups[kind].append(index)
+            else:
+                groups[kind] = [index]
+        poison = groups.pop(Poison, [])
+        calls = [(number, indexes) for kind, indexes in groups.items() for number in self._numbers[kind]]
+        shared = {
+            index: len(self._numbers[kind])
+            for kind, indexes in groups.items()
+            if len(self._numbers[kind]) > 1
+            for index in indexes
+        }
+        ignored = {index: "other" for index in poison if self._lets_pass(decoded.events[index])}
+        return Routed(decoded, calls, [index for index in poison if index not in ignored], ignored, shared)
+
+    def _lets_pass(self, event: object) -> bool:
+        return isinstance(event, Poison) and event.reason in self._ignored

@@ -1,0 +1,125 @@
+"""Stage 5: carries out what is due: dead letters, then the offsets they held back; and wakes retries.
+
+The loop itself never waits for the broker: dead letters and commits are each one task at a time, so that a broker
+that hangs in one holds up neither the other nor anybody's retry.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+
+from streamproc.core.engine import Engine
+from streamproc.core.letters import Letter
+from streamproc.errors import BrokerError, RecordTooLarge
+from streamproc.model import TopicPartition
+from streamproc.ports import Consumer, Observer, Producer
+from streamproc.stream.deadletter import DeadLetterOptions, dead_letter, truncated
+
+log = logging.getLogger(__name__)
+
+LETTERS_MAX = 500
+
+
+class Settler:
+    """Sends and commits for one pipeline. `now` in seconds since the epoch, `resumed` is called after each look."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        consumer: Consumer,
+        producer: Producer,
+        *,
+        letters: DeadLetterOptions,
+        commit_timeout_s: float,
+        now: Callable[[], float],
+        observer: Observer,
+    ) -> None:
+        self._engine = engine
+        self._consumer = consumer
+        self._producer = producer
+        self._letters = letters
+        self._commit_timeout_s = commit_timeout_s
+        self._now = now
+        self._observer = observer
+        self._kicked = asyncio.Event()
+        self._committing = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._sending = False
+
+    def kick(self) -> None:
+        """Something may be due earlier than thought."""
+        self._kicked.set()
+
+    async def run(self, resumed: Callable[[], None]) -> None:
+        """Until cancelled."""
+        while True:
+            self._kicked.clear()
+            due = self._engine.due(self._now(), 0 if self._sending else LETTERS_MAX)
+            resumed()
+            if due.letters:
+                self._sending = True
+                self._background(self._send(due.letters))
+            if due.commits and not self._committing.locked():
+                self._background(self.commit(due.commits))
+            try:
+                async with asyncio.timeout(max(0.001, due.wake_at - self._now())):
+                    await self._kicked.wait()
+            except TimeoutError:
+                pass
+
+    def _background(self, coroutine: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _send(self, letters: Sequence[Letter]) -> None:
+        try:
+            results = await self._producer.send([dead_letter(letter, self._letters) for letter in letters])
+            results = await self._send_truncated(letters, results)
+            self._acknowledged(letters, results)
+        finally:
+            self._sending = False
+            self.kick()
+
+    async def _send_truncated(
+        self, letters: Sequence[Letter], results: Sequence[BrokerError | None]
+    ) -> Sequence[BrokerError | None]:
+        large = [number for number, result in enumerate(results) if isinstance(result, RecordTooLarge)]
+        if not large:
+            return results
+        again = await self._producer.send([truncated(letters[number], self._letters) for number in large])
+        merged = list(results)
+        for number, result in zip(large, again, strict=True):
+            merged[number] = result
+        return merged
+
+    def _acknowledged(self, letters: Sequence[Letter], results: Sequence[BrokerError | None]) -> None:
+        pairs = list(zip(letters, results, strict=True))
+        self._engine.sent([letter for letter, error in pairs if error is None])
+        refused = [(letter, error) for letter, error in pairs if error is not None]
+        if refused:
+            error = str(refused[0][1])
+            log.error("%d dead letters were refused and are kept: %s", len(refused), error)
+            self._engine.refused([letter for letter, _ in refused], error, self._now())
+
+    async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Commits, one at a time and under a deadline. A failure is counted and repeated with the next commit."""
+        async with self._committing:
+            try:
+                async with asyncio.timeout(self._commit_timeout_s):
+                    await self._consumer.commit(offsets)
+            except TimeoutError:
+                self._observer.commit_failed("Timeout")
+            except BrokerError as error:
+                log.warning("a commit failed: %s", error)
+                self._observer.commit_failed(str(error))
+            else:
+                self._engine.committed(offsets)
+
+    async def finish(self, partitions: Collection[TopicPartition]) -> None:
+        """Commits what these partitions have finished, after any commit that is on its way."""
+        async with self._committing:
+            pass
+        offsets = {p: offset for p, offset in self._engine.commits().items() if p in partitions}
+        if offsets:
+            await self.commit(offsets)
