@@ -84,7 +84,7 @@ class Item:
 class _Call(Generic[S]):
     """What a context can do, whether its call has one event or many."""
 
-    __slots__: tuple[str, ...] = ()
+    __slots__ = ()
     _run: Run[S]
     _started: float
     emitted: list[OutRecord] | None
@@ -106,10 +106,11 @@ class _Call(Generic[S]):
 
     def emit(self, event: Event, *, topic: str, key: str | bytes | None = None) -> None:
         """Queues an event, as JSON. The broker acknowledges it before the record of this call settles."""
-        if self.emitted is None:
-            self.emitted = []
-        raw = key.encode() if isinstance(key, str) else key
-        self.emitted.append(OutRecord(topic, _encode(event), raw))
+        emitted = self.emitted
+        if emitted is None:
+            emitted = []
+            object.__setattr__(self, "emitted", emitted)
+        emitted.append(OutRecord(topic, _encode(event), key.encode() if isinstance(key, str) else key))
 
 
 class Context(Item, _Call[S]):

@@ -73,7 +73,7 @@ Reason = Literal[
 
 
 class Poison:
-    """A record that cannot become an event. `detail` says where (`... - at $.items[0].quantity`), never what it held."""
+    """A record that cannot become an event. `detail` says where (`... - at $.items[0].quantity`), not what it held."""
 
     __slots__ = ("detail", "event_type", "reason")
 

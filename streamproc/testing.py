@@ -91,7 +91,7 @@ class Setup:
     """What a run may be given besides the app and its records. Times in seconds."""
 
     services: Any = None
-    options: StreamOptions = StreamOptions()
+    options: StreamOptions = field(default_factory=StreamOptions)
     key: Callable[[Any], str | None] = lambda _: None
     partitions: int = 1
     faults: Faults | None = None

@@ -187,6 +187,10 @@ class Pipeline:
         """Frozen numbers."""
         return self.engine.snapshot()
 
+    def end_offsets(self) -> Mapping[TopicPartition, int]:
+        """The end of each assigned partition, where known."""
+        return self._around.consumer.end_offsets()
+
 
 def _stages(functions: Sequence[Stream], options: StreamOptions, topic: str) -> tuple[Decoder, Router]:
     events = list(dict.fromkeys(function.event for function in functions if function.topic in (None, topic)))

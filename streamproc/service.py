@@ -1,0 +1,182 @@
+"""The composition root: the only module that builds adapters. One process, or a parent with worker processes."""
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from multiprocessing.connection import Connection
+from typing import Any
+
+import msgspec
+
+from streamproc.adapters import logs, prometheus
+from streamproc.adapters.kafka import KafkaConsumer
+from streamproc.adapters.kafka_producer import KafkaProducer
+from streamproc.adapters.kafka_topics import create_like
+from streamproc.app import App
+from streamproc.errors import StreamprocError
+from streamproc.http import ops
+from streamproc.http.options import OpsOptions
+from streamproc.model import Snapshot
+from streamproc.processes import supervise
+from streamproc.settings import Settings, secrets
+from streamproc.stream.health import Watch
+from streamproc.stream.pipeline import Pipeline, Surroundings
+from streamproc.stream.pool import Pool
+
+log = logging.getLogger("streamproc")
+
+OK, FAILED, USAGE, GRACE_EXCEEDED = 0, 1, 2, 4
+LOOK_S = 1.0
+COLLECT_AFTER = 50_000
+"""Allocations between two runs of the garbage collector; batches of records are garbage of one generation."""
+
+
+def run(app: App, settings: Settings) -> int:
+    """Runs an app until SIGTERM or SIGINT; returns the exit code: 0, 1 failed, 2 configuration, 4 grace exceeded.
+
+    A second signal ends the process at once.
+    """
+    if settings.stream.workers == 1:
+        return _run_worker(app, settings, "")
+    return supervise(
+        settings.stream.workers,
+        lambda number, parent: _run_worker(app, _of_worker(settings, number), str(number), parent),
+        settings.stream.grace_s,
+    )
+
+
+def _of_worker(settings: Settings, number: int) -> Settings:
+    """Each worker process has its own operations port: the one that was set, and those after it."""
+    host, colon, port = settings.ops.listen.rpartition(":")
+    if not port.isdecimal() or port == "0":
+        return settings
+    listen = OpsOptions(listen=f"{host}{colon}{int(port) + number}")
+    return msgspec.structs.replace(settings, ops=listen)
+
+
+def _run_worker(app: App, settings: Settings, member: str, parent: Connection | None = None) -> int:
+    try:
+        return _run_loop(_serve(app, settings, member, parent))
+    except StreamprocError as error:
+        log.error("%s", error)
+        return USAGE
+
+
+def _run_loop(main: Coroutine[Any, Any, int]) -> int:
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(main)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        import uvloop
+    except ImportError:  # there is none for Windows
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+async def _serve(app: App, settings: Settings, member: str, parent: Connection | None) -> int:
+    stop = _stop_on_signals(parent)
+    async with AsyncExitStack() as stack:
+        services = await stack.enter_async_context(app.services(settings))
+        producer = KafkaProducer(settings.kafka)
+        stack.push_async_callback(producer.stop)
+        await producer.start()
+        await _make_dead_letter_topics(settings)
+        metrics, now = prometheus.Metrics(), steady_clock()
+
+        def pipeline(number: int) -> Pipeline:
+            around = Surroundings(
+                consumer=KafkaConsumer(settings.kafka, settings.stream, member=f"{member}{number or ''}"),
+                producer=producer,
+                observer=metrics,
+                services=services,
+                group=settings.kafka.group_id,
+                now=now,
+                mask=logs.Mask(secrets(settings)),
+            )
+            return Pipeline(app.functions, settings.stream, around)
+
+        pool = Pool([pipeline(number) for number in range(settings.stream.consumers)])
+        health = await stack.enter_async_context(_watching(pool, now))
+        registry = prometheus.registry(metrics, pool.snapshots, end_offsets=pool.end_offsets, now=now)
+        address = await stack.enter_async_context(ops.serve(settings.ops, health, registry))
+        log.info("running %d functions%s", len(app.functions), f", metrics at http://{address}" if address else "")
+        _tune_garbage_collection()
+        drained = await pool.run(stop, settings.stream.grace_s)
+        log.info("stopped" if drained else "stopped with calls unfinished: their records will be delivered again")
+        return OK if drained else GRACE_EXCEEDED
+
+
+def _stop_on_signals(parent: Connection | None) -> asyncio.Event:
+    """An event that is set by the first SIGTERM or SIGINT, or when the parent is gone; a second signal exits."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: int) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        log.info("%s: stopping", signal.Signals(number).name)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    if parent is not None:
+        loop.add_reader(parent.fileno(), stop.set)
+    return stop
+
+
+async def _make_dead_letter_topics(settings: Settings) -> None:
+    pattern = settings.stream.dead_letter_topic
+    made = await create_like(settings.kafka, {pattern.format(topic=topic): topic for topic in settings.stream.topics})
+    if made:
+        log.info("created %s", ", ".join(made))
+
+
+def steady_clock() -> Callable[[], float]:
+    """Seconds since the Unix epoch by the running loop's clock: as precise as it, and it never goes backwards."""
+    loop = asyncio.get_running_loop()
+    offset = time.time() - loop.time()
+    return lambda: loop.time() + offset
+
+
+def _tune_garbage_collection() -> None:
+    """What was built so far stays; records die young, so a rare look is enough."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(COLLECT_AFTER, 20, 20)
+
+
+class _Health:
+    """What probes are told."""
+
+    def __init__(self, pool: Pool, now: Callable[[], float]) -> None:
+        self._pool = pool
+        self._watch = Watch()
+        self.now = now
+        self.live = self._watch.live
+        self.ready = self._watch.ready
+        self.end_offsets = pool.end_offsets
+
+    def snapshots(self) -> Sequence[Snapshot]:
+        return self._pool.snapshots()
+
+    async def keep_looking(self) -> None:
+        while True:
+            self._watch.look(self.snapshots(), self.end_offsets(), self.now())
+            await asyncio.sleep(LOOK_S)
+
+
+@asynccontextmanager
+async def _watching(pool: Pool, now: Callable[[], float]) -> AsyncIterator[_Health]:
+    health = _Health(pool, now)
+    looking = asyncio.ensure_future(health.keep_looking())
+    try:
+        yield health
+    finally:
+        looking.cancel()

@@ -1,0 +1,289 @@
+"""All settings of a process: each part declares its own, four places give values, one check sees all."""
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import inspect
+
+from streamproc.adapters.kafka_client import KafkaOptions
+from streamproc.adapters.logs import LogOptions
+from streamproc.adapters.maildir import MailOptions
+from streamproc.adapters.sqlite import StoreOptions
+from streamproc.app import OPTIONS, Stream
+from streamproc.errors import ConfigError
+from streamproc.http.options import OpsOptions
+from streamproc.stream.options import StreamOptions
+
+PREFIX = "STREAMPROC_"
+DEFAULT_FILE = "streamproc.toml"
+
+_NOT_SETTINGS = re.compile(
+    # What Kubernetes sets in every pod beside a service named streamproc, the file's name, what tests read.
+    r"STREAMPROC_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
+    r"|STREAMPROC_CONFIG|STREAMPROC_TEST_\w+"
+)
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One section per part of the program; `functions` overrides options of single functions, by name."""
+
+    kafka: KafkaOptions = msgspec.field(default_factory=KafkaOptions)
+    stream: StreamOptions = msgspec.field(default_factory=StreamOptions)
+    store: StoreOptions = msgspec.field(default_factory=StoreOptions)
+    mail: MailOptions = msgspec.field(default_factory=MailOptions)
+    ops: OpsOptions = msgspec.field(default_factory=OpsOptions)
+    log: LogOptions = msgspec.field(default_factory=LogOptions)
+    functions: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
+
+
+class Value(NamedTuple):
+    """One setting as people may see it: dotted name, value (`***` for a secret), where it came from."""
+
+    name: str
+    value: Any
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Checked settings; `origins` has the dotted name of each value that is not a default."""
+
+    settings: Settings
+    origins: Mapping[str, str]
+
+    def values(self) -> list[Value]:
+        """Every setting, in the order of the sections, with secrets masked."""
+        found: list[Value] = []
+        for leaf in _Schema().leaves.values():
+            section, _, option = leaf.name.partition(".")
+            value = getattr(getattr(self.settings, section), option)
+            if leaf.children is not None and value:
+                found += [self._value(f"{leaf.name}.{child}", value[child]) for child in value]
+            else:
+                found.append(self._value(leaf.name, "***" if leaf.secret and value else value))
+        for function, options in self.settings.functions.items():
+            found += [self._value(f"functions.{function}.{option}", options[option]) for option in options]
+        return found
+
+    def _value(self, name: str, value: Any) -> Value:
+        return Value(name, value, self.origins.get(name, "default"))
+
+
+def load(file: Path | None, environ: Mapping[str, str], *, flags: Mapping[str, Any] | None = None) -> Loaded:
+    """Settings from defaults, then a TOML file, then `STREAMPROC_SECTION__OPTION` variables, then flags.
+
+    Without a file, `streamproc.toml` of the current directory is read, where there is one. Flags have dotted
+    names. Raises ConfigError, a line per problem: unknown names, wrong types, values outside their limits.
+    """
+    schema, problems = _Schema(), list[str]()
+    given: dict[str, tuple[_Given, _Leaf]] = {}
+    for one in (
+        *_in_file(file, schema, problems),
+        *_in_environ(environ, schema, problems),
+        *_in_flags(flags or {}),
+    ):
+        leaf = schema.find(one.name)
+        if leaf is None:
+            problems.append(f"{one.where}: no such setting{_hint(one, schema)}")
+        else:
+            given[one.name] = (one, leaf)
+    sections = _convert(given.values(), schema, problems)
+    settings = _build(sections, schema, problems)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return Loaded(settings, {name: one.origin for name, (one, _) in given.items()})
+
+
+def secrets(settings: Settings) -> frozenset[str]:
+    """The values never to be shown: non-empty settings declared with `Meta(extra={"secret": True})`."""
+    names = [leaf.name.split(".") for leaf in _Schema().leaves.values() if leaf.secret]
+    return frozenset(str(value) for section, option in names if (value := getattr(getattr(settings, section), option)))
+
+
+class _Given(NamedTuple):
+    """A value somebody wrote; `where` is what to search for to find it, `is_text` when it needs parsing."""
+
+    name: str
+    value: Any
+    origin: str
+    where: str
+    is_text: bool = False
+
+
+class _Leaf(NamedTuple):
+    """One setting; `children` is the type of the values where the setting is a table with free names."""
+
+    name: str
+    type: Any
+    secret: bool
+    children: Any = None
+
+
+class _Schema:
+    """The settings that exist, by dotted name."""
+
+    def __init__(self) -> None:
+        self.sections = {name: hint for name, hint in get_type_hints(Settings).items() if name != "functions"}
+        self.leaves = {
+            f"{section}.{option}": _leaf(f"{section}.{option}", hint)
+            for section, options in self.sections.items()
+            for option, hint in get_type_hints(options, include_extras=True).items()
+        }
+
+    def find(self, name: str) -> _Leaf | None:
+        """The setting of this name, also of one function or one entry of a table."""
+        section, _, rest = name.partition(".")
+        if section == "functions":
+            function, _, option = rest.rpartition(".")
+            # A key may be a function in Python; in settings it is the name of a field.
+            hint = str if option == "key" else Stream.__annotations__.get(option)
+            return _leaf(name, hint) if function and option in OPTIONS else None
+        parent = self.leaves.get(".".join(name.split(".", 2)[:2]))
+        if parent is not None and parent.children is not None and parent.name != name:
+            return _leaf(name, parent.children)
+        return self.leaves.get(name)
+
+    def is_table(self, name: str) -> bool:
+        """Whether a TOML table of this name holds settings, rather than being the value of one."""
+        leaf = self.leaves.get(name)
+        is_function = name.startswith("functions.") and name.count(".") == 1
+        return name in self.sections or name == "functions" or is_function or bool(leaf and leaf.children)
+
+    def names(self, like: str) -> list[str]:
+        """Every name that could have been meant by one that does not exist."""
+        function = like.startswith("functions.") and like.rpartition(".")[0]
+        return [*self.leaves, *(f"{function}.{option}" for option in OPTIONS if function)]
+
+
+def _leaf(name: str, hint: Any) -> _Leaf:
+    marks = [mark.extra or {} for mark in get_args(hint)[1:] if isinstance(mark, msgspec.Meta)]
+    bare = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    children = get_args(bare)[1] if get_origin(bare) is dict else None
+    return _Leaf(name, hint, any(mark.get("secret") for mark in marks), children)
+
+
+def _in_file(file: Path | None, schema: _Schema, problems: list[str]) -> Iterator[_Given]:
+    path = file or Path(DEFAULT_FILE)
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        if file is not None:
+            problems.append(f"{path}: no such file")
+        return
+    except (OSError, ValueError) as error:
+        problems.append(f"{path}: {getattr(error, 'strerror', None) or error}")
+        return
+    for name, value in _flatten(table, "", schema):
+        yield _Given(name, value, str(path), f"{path}: {name}")
+
+
+def _flatten(table: Mapping[str, Any], above: str, schema: _Schema) -> Iterator[tuple[str, Any]]:
+    for key, value in table.items():
+        if isinstance(value, dict) and schema.is_table(above + key):
+            yield from _flatten(value, f"{above}{key}.", schema)
+        else:
+            yield above + key, value
+
+
+def _in_environ(environ: Mapping[str, str], schema: _Schema, problems: list[str]) -> Iterator[_Given]:
+    for variable in sorted(environ):
+        if not variable.startswith(PREFIX) or _NOT_SETTINGS.fullmatch(variable):
+            continue
+        name, value = variable.removeprefix(PREFIX).lower().replace("__", "."), environ[variable]
+        if schema.find(name) is None and schema.find(name.removesuffix("_file")) is not None:
+            if variable.removesuffix("_FILE") in environ:
+                problems.append(f"{variable}: {variable.removesuffix('_FILE')} is set too; only one of them may be")
+                continue
+            name = name.removesuffix("_file")
+            try:
+                value = re.sub(r"\r?\n\Z", "", Path(value).read_text("utf-8"))
+            except (OSError, UnicodeDecodeError) as error:
+                problems.append(f"{variable}: cannot read {value!r}: {getattr(error, 'strerror', 'not UTF-8 text')}")
+                continue
+        yield _Given(name, value, variable, variable, is_text=True)
+
+
+def _in_flags(flags: Mapping[str, Any]) -> Iterator[_Given]:
+    for name, value in flags.items():
+        yield _Given(name, value, f"--set {name}", f"--set {name}", is_text=isinstance(value, str))
+
+
+def _hint(given: _Given, schema: _Schema) -> str:
+    if given.name in schema.sections:
+        return f"; it is a section, [{given.name}]"
+    near = difflib.get_close_matches(given.name, schema.names(given.name), n=1)
+    if not near:
+        return ""
+    is_variable = given.where.startswith(PREFIX)
+    return f"; did you mean {PREFIX + near[0].upper().replace('.', '__') if is_variable else near[0]}?"
+
+
+def _convert(given: Iterable[tuple[_Given, _Leaf]], schema: _Schema, problems: list[str]) -> dict[str, dict[str, Any]]:
+    sections: dict[str, dict[str, Any]] = {}
+    for one, leaf in given:
+        try:
+            value = _typed(one, leaf.type)
+        except msgspec.ValidationError:
+            # The message of msgspec may quote the value, which may be a secret in the wrong place.
+            expected = _expected(inspect.type_info(leaf.type))
+            problems.append(f"{one.name}: expected {expected}; it was set by {one.origin}")
+            continue
+        section, _, rest = one.name.partition(".")
+        if section == "functions":
+            function, _, option = rest.rpartition(".")
+            sections.setdefault(section, {}).setdefault(function, {})[option] = value
+        elif one.name in schema.leaves:
+            sections.setdefault(section, {})[rest] = value
+        else:
+            option, _, child = rest.partition(".")
+            sections.setdefault(section, {}).setdefault(option, {})[child] = value
+    return sections
+
+
+def _typed(given: _Given, hint: Any) -> Any:
+    value = given.value
+    bare = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    if given.is_text and get_origin(bare) is list:
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    return msgspec.convert(value, hint, strict=not given.is_text)
+
+
+def _build(sections: Mapping[str, dict[str, Any]], schema: _Schema, problems: list[str]) -> Settings:
+    built: dict[str, Any] = {"functions": sections.get("functions", {})}
+    for name, options in schema.sections.items():
+        try:
+            built[name] = options(**sections.get(name, {}))
+        except (ConfigError, TypeError, ValueError) as error:
+            problems.append(f"[{name}]: {error}")
+    return Settings(**built)
+
+
+def _expected(kind: inspect.Type) -> str:
+    match kind:
+        case inspect.Metadata():
+            return _expected(kind.type)
+        case inspect.LiteralType():
+            return "one of " + ", ".join(map(str, kind.values))
+        case inspect.BoolType():
+            return "true or false"
+        case inspect.IntType() | inspect.FloatType():
+            noun = "a whole number" if isinstance(kind, inspect.IntType) else "a number"
+            signs = {">": kind.gt, ">=": kind.ge, "<": kind.lt, "<=": kind.le}
+            limits = [f"{sign} {limit}" for sign, limit in signs.items() if limit is not None]
+            return " ".join([noun, " and ".join(limits)]).rstrip()
+        case inspect.StrType():
+            return "text" + (", not empty" if kind.min_length else "")
+        case inspect.ListType():
+            return "a list" + (", not empty" if kind.min_length else "")
+        case inspect.DateTimeType():
+            return "a time such as 2026-01-31T12:00:00Z"
+        case inspect.UnionType():
+            return " or ".join(_expected(one) for one in kind.types if not isinstance(one, inspect.NoneType))
+        case _:
+            return "a table"

@@ -1,0 +1,39 @@
+"""What tests share: one real Apache Kafka for the whole run, started when first asked for."""
+
+import os
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from streamproc.adapters.broker import start_broker
+
+
+@pytest.fixture(scope="session")
+def bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """host:port of an Apache Kafka: that of STREAMPROC_TEST_BOOTSTRAP, else one of the run's own."""
+    given = os.environ.get("STREAMPROC_TEST_BOOTSTRAP")
+    if given:
+        yield given
+        return
+    with start_broker(data_dir=Path(tmp_path_factory.mktemp("kafka"))) as broker:
+        yield broker.bootstrap
+
+
+@pytest.fixture
+async def admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    """An admin client."""
+    client = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await client.start()
+    yield client
+    await client.close()
+
+
+@pytest.fixture
+async def topic(admin: AIOKafkaAdminClient) -> str:
+    """A new topic of four partitions, with its dead-letter topic."""
+    name = f"t-{uuid.uuid4().hex[:12]}"
+    await admin.create_topics([NewTopic(name, 4, 1), NewTopic(f"{name}.dlq", 4, 1)])
+    return name
