@@ -1,0 +1,1 @@
+"""The demo, the load generator and the benchmarks: `python -m bench`."""

@@ -1,0 +1,104 @@
+"""Kinesis envelopes as an application's producers would write them, from a seed."""
+
+import base64
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from tests.corpus.load import cases
+
+NUMBER = "n"
+"""The Kafka header that numbers a record, so that it is known again in any sink."""
+
+SENSOR, ORDER, USER = "sensor.reading", "order.placed", "user.created"
+SENSORS, USERS, SKUS = 1_000, 500, 200
+STOCK = 1_000_000_000
+SHORT_QUANTITY = 999
+"""What an order asks for of `SHORT_SKU`, of which there is none."""
+SHORT_SKU = "sku-none"
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """Shares of the event types; what is missing from 1 is bad records."""
+
+    sensor: float = 0.69
+    order: float = 0.20
+    user: float = 0.10
+
+
+@dataclass(frozen=True, slots=True)
+class Produced:
+    """A record to publish. `kind` is its event type, or `bad`; `expected` is `ok` or a dead letter's condition."""
+
+    number: int
+    kind: str
+    expected: str
+    key: bytes | None
+    value: bytes | None
+    alert: bool = False
+
+    @property
+    def headers(self) -> list[tuple[str, bytes]]:
+        """Its number."""
+        return [(NUMBER, str(self.number).encode())]
+
+
+def event_id(number: int) -> str:
+    """The event id of a good record."""
+    return f"demo-{number}"
+
+
+def envelope(number: int, key: str, event: str) -> bytes:
+    """A Lambda Kinesis record around an event's JSON; about 282 bytes for a sensor reading."""
+    data = base64.b64encode(event.encode()).decode()
+    return (
+        f'{{"kinesis":{{"kinesisSchemaVersion":"1.0","partitionKey":"{key}","sequenceNumber":"{number:021d}",'
+        f'"data":"{data}"}},"eventID":"{event_id(number)}"}}'
+    ).encode()
+
+
+def records(count: int, seed: int, mix: Mix | None = None) -> Iterator[Produced]:
+    """`count` records, the same for the same seed but for the time in sensor readings."""
+    draw = random.Random(seed)
+    shares = mix or Mix()
+    bad = [case for case in cases() if case.expected != "ok" and case.value is not None and case.size < 100_000]
+    for number in range(count):
+        pick = draw.random()
+        if pick < shares.sensor:
+            yield _sensor(number, draw)
+        elif pick < shares.sensor + shares.order:
+            yield _order(number, draw)
+        elif pick < shares.sensor + shares.order + shares.user:
+            yield _user(number, draw)
+        else:
+            case = bad[draw.randrange(len(bad))]
+            yield Produced(number, "bad", case.expected, b"bad", case.value)
+
+
+def _sensor(number: int, draw: random.Random) -> Produced:
+    key = f"s-{draw.randrange(SENSORS)}"
+    temperature = round(draw.uniform(10, 31), 1)
+    stamp = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    event = (
+        f'{{"type":"{SENSOR}","sensorId":"{key}","timestamp":"{stamp}",'
+        f'"temperature":{temperature},"humidity":{draw.uniform(30, 60):.1f}}}'
+    )
+    return Produced(number, SENSOR, "ok", key.encode(), envelope(number, key, event), temperature > 30)
+
+
+def _order(number: int, draw: random.Random) -> Produced:
+    user = f"u-{draw.randrange(USERS)}"
+    short = draw.random() < 0.002
+    sku, quantity = (SHORT_SKU, SHORT_QUANTITY) if short else (f"sku-{draw.randrange(SKUS)}", draw.randint(1, 5))
+    items = f'[{{"sku":"{sku}","quantity":{quantity}}},{{"sku":"sku-{draw.randrange(SKUS)}","quantity":1}}]'
+    event = f'{{"type":"{ORDER}","orderId":"o-{number}","userId":"{user}","items":{items}}}'
+    expected = "out_of_stock" if short else "ok"
+    return Produced(number, ORDER, expected, user.encode(), envelope(number, user, event))
+
+
+def _user(number: int, draw: random.Random) -> Produced:
+    user = f"u-{draw.randrange(USERS)}"
+    event = f'{{"type":"{USER}","userId":"{user}"}}'
+    return Produced(number, USER, "ok", user.encode(), envelope(number, user, event))
