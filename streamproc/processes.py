@@ -27,7 +27,8 @@ def supervise(count: int, work: Callable[[int, Connection], int], grace_s: float
     watched.close()
     told = _pass_on_signals(workers)
     wait([worker.sentinel for worker in workers])
-    told.append(signal.SIGTERM)
+    if not told:
+        os.kill(os.getpid(), signal.SIGTERM)
     _end(workers, grace_s)
     codes = [worker.exitcode or 0 for worker in workers]
     return next((code if code > 0 else FAILED for code in codes if code), 0)
@@ -50,15 +51,14 @@ def _code_of(work: Callable[[int, Connection], int], number: int, watched: Conne
         return FAILED
 
 
-def _pass_on_signals(workers: Sequence[BaseProcess]) -> list[signal.Signals]:
-    told: list[signal.Signals] = []
+def _pass_on_signals(workers: Sequence[BaseProcess]) -> list[int]:
+    told: list[int] = []
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
-        again = signal.SIGTERM in told
-        told.append(signal.SIGTERM)
         for worker in workers:
             if worker.is_alive() and worker.pid is not None:
-                os.kill(worker.pid, signal.SIGKILL if again else signal.SIGTERM)
+                os.kill(worker.pid, signal.SIGKILL if told else signal.SIGTERM)
+        told.append(number)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, pass_on)
@@ -66,9 +66,6 @@ def _pass_on_signals(workers: Sequence[BaseProcess]) -> list[signal.Signals]:
 
 
 def _end(workers: Sequence[BaseProcess], grace_s: float) -> None:
-    for worker in workers:
-        if worker.is_alive():
-            worker.terminate()
     for worker in workers:
         worker.join(grace_s + END_S)
         if worker.is_alive():

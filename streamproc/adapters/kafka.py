@@ -98,6 +98,8 @@ class KafkaConsumer:
 
     def _stopped(self, error: errors.KafkaError) -> Sequence[PartitionStopped]:
         match error:
+            case errors.NoOffsetForPartitionError():  # the listener is about to choose one
+                return []
             case errors.OffsetOutOfRangeError():
                 offsets = error.args[0]
                 return [
@@ -122,7 +124,7 @@ class KafkaConsumer:
 
     def end_offsets(self) -> Mapping[TopicPartition, int]:
         """See the port."""
-        assigned = self._client.assignment()
+        assigned = self._client.assignment() if self._theirs else ()
         ends = {ours: self._client.highwater(theirs) for ours, theirs in self._theirs.items() if theirs in assigned}
         return {partition: end for partition, end in ends.items() if end is not None}
 

@@ -14,7 +14,7 @@ from streamproc.model import OutRecord
 
 log = logging.getLogger(__name__)
 
-SEND_TIMEOUT_S = 10.0
+SEND_TIMEOUT_S = 5.0
 STOP_TIMEOUT_S = 5.0
 REQUEST_BYTES_MAX = 64 * 1024 * 1024
 """No limit of ours: the broker's own decides."""
@@ -51,7 +51,7 @@ class KafkaProducer:
             return self._client
 
     async def send(self, records: Sequence[OutRecord]) -> Sequence[BrokerError | None]:
-        """See the port. Gives up after 10 s; what was on its way then may still arrive."""
+        """See the port. Gives up after 5 s; what was on its way then may still arrive."""
         if not records:
             return []
         try:
