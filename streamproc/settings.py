@@ -59,20 +59,17 @@ class Loaded:
 
     def values(self) -> list[Value]:
         """Every setting, in the order of the sections, with secrets masked."""
-        found: list[Value] = []
+        found: list[tuple[str, Any]] = []
         for leaf in _Schema().leaves.values():
             section, _, option = leaf.name.partition(".")
             value = getattr(getattr(self.settings, section), option)
             if leaf.children is not None and value:
-                found += [self._value(f"{leaf.name}.{child}", value[child]) for child in value]
+                found += [(f"{leaf.name}.{child}", value[child]) for child in value]
             else:
-                found.append(self._value(leaf.name, "***" if leaf.secret and value else value))
+                found.append((leaf.name, "***" if leaf.secret and value else value))
         for function, options in self.settings.functions.items():
-            found += [self._value(f"functions.{function}.{option}", options[option]) for option in options]
-        return found
-
-    def _value(self, name: str, value: Any) -> Value:
-        return Value(name, value, self.origins.get(name, "default"))
+            found += [(f"functions.{function}.{option}", options[option]) for option in options]
+        return [Value(name, value, self.origins.get(name, "default")) for name, value in found]
 
 
 def load(file: Path | None, environ: Mapping[str, str], *, flags: Mapping[str, Any] | None = None) -> Loaded:
@@ -81,23 +78,15 @@ def load(file: Path | None, environ: Mapping[str, str], *, flags: Mapping[str, A
     Without a file, `streamproc.toml` of the current directory is read, where there is one. Flags have dotted
     names. Raises ConfigError, a line per problem: unknown names, wrong types, values outside their limits.
     """
-    schema, problems = _Schema(), list[str]()
-    given: dict[str, tuple[_Given, _Leaf]] = {}
-    for one in (
-        *_in_file(file, schema, problems),
-        *_in_environ(environ, schema, problems),
-        *_in_flags(flags or {}),
-    ):
-        leaf = schema.find(one.name)
-        if leaf is None:
-            problems.append(f"{one.where}: no such setting{_hint(one, schema)}")
-        else:
-            given[one.name] = (one, leaf)
-    sections = _convert(given.values(), schema, problems)
-    settings = _build(sections, schema, problems)
-    if problems:
-        raise ConfigError("\n".join(problems))
-    return Loaded(settings, {name: one.origin for name, (one, _) in given.items()})
+    loader = _Loader()
+    loader.add(loader.in_file(file))
+    loader.add(loader.in_environ(environ))
+    for name, value in (flags or {}).items():
+        loader.add([_Given(name, value, f"--set {name}", f"--set {name}", isinstance(value, str))])
+    settings = loader.build()
+    if loader.problems:
+        raise ConfigError("\n".join(loader.problems))
+    return Loaded(settings, {name: one.origin for name, (one, _) in loader.given.items()})
 
 
 def secrets(settings: Settings) -> frozenset[str]:
@@ -149,11 +138,18 @@ class _Schema:
             return _leaf(name, parent.children)
         return self.leaves.get(name)
 
+    def path(self, name: str) -> list[str]:
+        """The steps to a setting; functions and entries of tables may have dots in their names."""
+        section, _, rest = name.partition(".")
+        if section == "functions":
+            return [section, *rest.rsplit(".", 1)]
+        return [section, *([rest] if name in self.leaves else rest.split(".", 1))]
+
     def is_table(self, name: str) -> bool:
         """Whether a TOML table of this name holds settings, rather than being the value of one."""
         leaf = self.leaves.get(name)
-        is_function = name.startswith("functions.") and name.count(".") == 1
-        return name in self.sections or name == "functions" or is_function or bool(leaf and leaf.children)
+        above = name.rpartition(".")[0]
+        return name in (*self.sections, "functions") or above == "functions" or bool(leaf and leaf.children)
 
     def names(self, like: str) -> list[str]:
         """Every name that could have been meant by one that does not exist."""
@@ -168,82 +164,98 @@ def _leaf(name: str, hint: Any) -> _Leaf:
     return _Leaf(name, hint, any(mark.get("secret") for mark in marks), children)
 
 
-def _in_file(file: Path | None, schema: _Schema, problems: list[str]) -> Iterator[_Given]:
-    path = file or Path(DEFAULT_FILE)
-    try:
-        table = tomllib.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        if file is not None:
-            problems.append(f"{path}: no such file")
-        return
-    except (OSError, ValueError) as error:
-        problems.append(f"{path}: {getattr(error, 'strerror', None) or error}")
-        return
-    for name, value in _flatten(table, "", schema):
-        yield _Given(name, value, str(path), f"{path}: {name}")
+class _Loader:
+    """Collects what is given, the last one of a name, and what is wrong with it."""
 
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+        self.given: dict[str, tuple[_Given, _Leaf]] = {}
+        self._schema = _Schema()
 
-def _flatten(table: Mapping[str, Any], above: str, schema: _Schema) -> Iterator[tuple[str, Any]]:
-    for key, value in table.items():
-        if isinstance(value, dict) and schema.is_table(above + key):
-            yield from _flatten(value, f"{above}{key}.", schema)
-        else:
-            yield above + key, value
+    def add(self, found: Iterable[_Given]) -> None:
+        """Takes values that win over those before them."""
+        for one in found:
+            leaf = self._schema.find(one.name)
+            if leaf is None:
+                self.problems.append(f"{one.where}: no such setting{_hint(one, self._schema)}")
+            else:
+                self.given[one.name] = (one, leaf)
 
+    def in_file(self, file: Path | None) -> Iterator[_Given]:
+        """The values of a TOML file."""
+        path = file or Path(DEFAULT_FILE)
+        try:
+            table = tomllib.loads(path.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            if file is not None or not isinstance(error, FileNotFoundError):
+                self.problems.append(f"{path}: {getattr(error, 'strerror', None) or error}")
+            return
+        for name, value in self._flatten(table, ""):
+            yield _Given(name, value, str(path), f"{path}: {name}")
 
-def _in_environ(environ: Mapping[str, str], schema: _Schema, problems: list[str]) -> Iterator[_Given]:
-    for variable in sorted(environ):
-        if not variable.startswith(PREFIX) or _NOT_SETTINGS.fullmatch(variable):
-            continue
-        name, value = variable.removeprefix(PREFIX).lower().replace("__", "."), environ[variable]
-        if schema.find(name) is None and schema.find(name.removesuffix("_file")) is not None:
-            if variable.removesuffix("_FILE") in environ:
-                problems.append(f"{variable}: {variable.removesuffix('_FILE')} is set too; only one of them may be")
+    def _flatten(self, table: Mapping[str, Any], above: str) -> Iterator[tuple[str, Any]]:
+        for key, value in table.items():
+            if isinstance(value, dict) and self._schema.is_table(above + key):
+                yield from self._flatten(value, f"{above}{key}.")
+            else:
+                yield above + key, value
+
+    def in_environ(self, environ: Mapping[str, str]) -> Iterator[_Given]:
+        """The values of variables, or of the files that variables ending in _FILE name."""
+        for variable in sorted(environ):
+            if not variable.startswith(PREFIX) or _NOT_SETTINGS.fullmatch(variable):
                 continue
-            name = name.removesuffix("_file")
+            name = variable.removeprefix(PREFIX).lower().replace("__", ".")
+            if self._schema.find(name) is not None or self._schema.find(name.removesuffix("_file")) is None:
+                yield _Given(name, environ[variable], variable, variable, is_text=True)
+            elif (rival := variable.removesuffix("_FILE")) in environ:
+                self.problems.append(f"{variable}: {rival} is set too; only one of them may be")
+            elif (held := self._held(variable, environ[variable])) is not None:
+                yield _Given(name.removesuffix("_file"), held, variable, variable, is_text=True)
+
+    def _held(self, variable: str, path: str) -> str | None:
+        try:
+            return re.sub(r"\r?\n\Z", "", Path(path).read_bytes().decode())
+        except (OSError, UnicodeDecodeError) as error:
+            self.problems.append(f"{variable}: cannot read {path!r}: {getattr(error, 'strerror', 'not UTF-8 text')}")
+            return None
+
+    def build(self) -> Settings:
+        """The settings; without the values that are wrong."""
+        sections = self._sections()
+        built: dict[str, Any] = {"functions": sections.get("functions", {})}
+        for name, options in self._schema.sections.items():
             try:
-                value = re.sub(r"\r?\n\Z", "", Path(value).read_text("utf-8"))
-            except (OSError, UnicodeDecodeError) as error:
-                problems.append(f"{variable}: cannot read {value!r}: {getattr(error, 'strerror', 'not UTF-8 text')}")
+                built[name] = options(**sections.get(name, {}))
+            except (ConfigError, TypeError, ValueError) as error:
+                self.problems.append(f"[{name}]: {error}")
+        return Settings(**built)
+
+    def _sections(self) -> dict[str, dict[str, Any]]:
+        sections: dict[str, dict[str, Any]] = {}
+        for one, leaf in self.given.values():
+            try:
+                value = _typed(one, leaf.type)
+            except msgspec.ValidationError:
+                # The message of msgspec may quote the value, which may be a secret in the wrong place.
+                expected = _expected(inspect.type_info(leaf.type))
+                self.problems.append(f"{one.name}: expected {expected}; it was set by {one.origin}")
                 continue
-        yield _Given(name, value, variable, variable, is_text=True)
-
-
-def _in_flags(flags: Mapping[str, Any]) -> Iterator[_Given]:
-    for name, value in flags.items():
-        yield _Given(name, value, f"--set {name}", f"--set {name}", is_text=isinstance(value, str))
+            path = self._schema.path(one.name)
+            table = sections
+            for step in path[:-1]:
+                table = table.setdefault(step, {})
+            table[path[-1]] = value
+        return sections
 
 
 def _hint(given: _Given, schema: _Schema) -> str:
     if given.name in schema.sections:
         return f"; it is a section, [{given.name}]"
-    near = difflib.get_close_matches(given.name, schema.names(given.name), n=1)
-    if not near:
-        return ""
     is_variable = given.where.startswith(PREFIX)
-    return f"; did you mean {PREFIX + near[0].upper().replace('.', '__') if is_variable else near[0]}?"
-
-
-def _convert(given: Iterable[tuple[_Given, _Leaf]], schema: _Schema, problems: list[str]) -> dict[str, dict[str, Any]]:
-    sections: dict[str, dict[str, Any]] = {}
-    for one, leaf in given:
-        try:
-            value = _typed(one, leaf.type)
-        except msgspec.ValidationError:
-            # The message of msgspec may quote the value, which may be a secret in the wrong place.
-            expected = _expected(inspect.type_info(leaf.type))
-            problems.append(f"{one.name}: expected {expected}; it was set by {one.origin}")
-            continue
-        section, _, rest = one.name.partition(".")
-        if section == "functions":
-            function, _, option = rest.rpartition(".")
-            sections.setdefault(section, {}).setdefault(function, {})[option] = value
-        elif one.name in schema.leaves:
-            sections.setdefault(section, {})[rest] = value
-        else:
-            option, _, child = rest.partition(".")
-            sections.setdefault(section, {}).setdefault(option, {})[child] = value
-    return sections
+    near = difflib.get_close_matches(given.name, schema.names(given.name), n=1)
+    meant = [PREFIX + name.upper().replace(".", "__") if is_variable else name for name in near]
+    return f"; did you mean {meant[0]}?" if meant else ""
 
 
 def _typed(given: _Given, hint: Any) -> Any:
@@ -277,10 +289,9 @@ def _expected(kind: inspect.Type) -> str:
             signs = {">": kind.gt, ">=": kind.ge, "<": kind.lt, "<=": kind.le}
             limits = [f"{sign} {limit}" for sign, limit in signs.items() if limit is not None]
             return " ".join([noun, " and ".join(limits)]).rstrip()
-        case inspect.StrType():
-            return "text" + (", not empty" if kind.min_length else "")
-        case inspect.ListType():
-            return "a list" + (", not empty" if kind.min_length else "")
+        case inspect.StrType() | inspect.ListType():
+            noun = "text" if isinstance(kind, inspect.StrType) else "a list"
+            return noun + (", not empty" if kind.min_length else "")
         case inspect.DateTimeType():
             return "a time such as 2026-01-31T12:00:00Z"
         case inspect.UnionType():

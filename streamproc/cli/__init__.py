@@ -1,0 +1,56 @@
+"""The command `streamproc`: one file per group of commands, each loaded when it is asked for."""
+
+import importlib
+from typing import Any
+
+import click
+
+from streamproc.errors import BrokerError, ConfigError
+
+_MODULES = {
+    "run": "run",
+    "check": "check",
+    "config": "config",
+    "invoke": "invoke",
+    "publish": "publish",
+    "lag": "lag",
+    "dlq": "dlq",
+    "broker": "broker",
+    "healthcheck": "info",
+    "version": "info",
+}
+
+
+class _Failure(click.ClickException):
+    exit_code = 2
+
+
+class _Main(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands, in the order people meet them."""
+        return list(_MODULES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Imports the one file that has the command."""
+        if cmd_name not in _MODULES:
+            return None
+        module = importlib.import_module(f"streamproc.cli.{_MODULES[cmd_name]}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Errors somebody must act on are one sentence and exit code 2, not a traceback."""
+        try:
+            return super().invoke(ctx)
+        except (ConfigError, BrokerError) as error:
+            raise _Failure(str(error)) from error
+
+
+@click.group(cls=_Main, context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Serverless event functions on your own Kafka.
+
+    \b
+    Example:
+      streamproc run handlers.app:app
+    """

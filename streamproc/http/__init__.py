@@ -1,0 +1,1 @@
+"""Trigger 2, requests, and what is served beside them: probes and metrics."""

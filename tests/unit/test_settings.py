@@ -1,0 +1,205 @@
+"""Settings: who wins, where a value came from, and what is said when something is wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from streamproc.errors import ConfigError
+from streamproc.settings import Loaded, load, secrets
+
+PASSWORD = "c4nary-Pa55word"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def problems(file: Path | None = None, environ: dict[str, str] | None = None, *flags: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load(file, environ or {}, flags=dict.fromkeys(flags, "1"))
+    return str(caught.value).splitlines()
+
+
+def shown(loaded: Loaded) -> dict[str, tuple[object, str]]:
+    return {name: (value, origin) for name, value, origin in loaded.values()}
+
+
+def test_without_anything_every_value_is_its_default(here: Path) -> None:
+    loaded = load(None, {})
+    assert loaded.settings.kafka.group_id == "streamproc"
+    assert loaded.origins == {}
+    assert {origin for _, _, origin in loaded.values()} == {"default"}
+    assert shown(loaded)["stream.topics"] == (["events"], "default")
+
+
+def test_file_then_environment_then_flags(here: Path) -> None:
+    (here / "streamproc.toml").write_text(
+        '[kafka]\ngroup_id = "file"\nclient_id = "file"\nsasl_username = "file"\n[stream]\nworkers = 2\n'
+    )
+    environ = {"STREAMPROC_KAFKA__CLIENT_ID": "env", "STREAMPROC_KAFKA__SASL_USERNAME": "env"}
+    loaded = load(None, environ, flags={"kafka.sasl_username": "flag"})
+    kafka = loaded.settings.kafka
+    assert (kafka.group_id, kafka.client_id, kafka.sasl_username) == ("file", "env", "flag")
+    assert loaded.settings.stream.workers == 2
+    assert loaded.origins == {
+        "kafka.group_id": "streamproc.toml",
+        "stream.workers": "streamproc.toml",
+        "kafka.client_id": "STREAMPROC_KAFKA__CLIENT_ID",
+        "kafka.sasl_username": "--set kafka.sasl_username",
+    }
+
+
+def test_a_named_file_is_read_instead_of_the_one_here(here: Path) -> None:
+    (here / "streamproc.toml").write_text('[kafka]\ngroup_id = "here"\n')
+    other = here / "other.toml"
+    other.write_text('[kafka]\nclient_id = "other"\n')
+    loaded = load(other, {})
+    assert (loaded.settings.kafka.group_id, loaded.settings.kafka.client_id) == ("streamproc", "other")
+    assert loaded.origins == {"kafka.client_id": str(other)}
+
+
+def test_text_becomes_the_type_of_the_setting(here: Path) -> None:
+    environ = {
+        "STREAMPROC_KAFKA__BOOTSTRAP_SERVERS": "one:9092, two:9092,",
+        "STREAMPROC_STREAM__WORKERS": "3",
+        "STREAMPROC_STREAM__STRICT_JSON": "true",
+        "STREAMPROC_STREAM__DRAIN_S": "2.5",
+        "STREAMPROC_STREAM__STARTING_TIMESTAMP": "2026-01-31T12:00:00Z",
+    }
+    settings = load(None, environ).settings
+    assert settings.kafka.bootstrap_servers == ["one:9092", "two:9092"]
+    assert (settings.stream.workers, settings.stream.strict_json, settings.stream.drain_s) == (3, True, 2.5)
+    assert settings.stream.starting_timestamp is not None
+    assert settings.stream.starting_timestamp.isoformat() == "2026-01-31T12:00:00+00:00"
+
+
+def test_a_file_has_types_of_its_own(here: Path) -> None:
+    (here / "streamproc.toml").write_text('[stream]\nworkers = "3"\ntopics = "events"\n')
+    assert problems() == [
+        "stream.workers: expected a whole number >= 1 and <= 256; it was set by streamproc.toml",
+        "stream.topics: expected a list, not empty; it was set by streamproc.toml",
+    ]
+
+
+def test_options_of_functions_and_formats_of_topics_come_from_everywhere(here: Path) -> None:
+    (here / "streamproc.toml").write_text(
+        '[functions.store_readings]\nbatch_size = 5\nkey = "sensor_id"\n[stream.formats]\norders = "json"\n'
+    )
+    environ = {"STREAMPROC_FUNCTIONS__STORE_READINGS__BATCH_SIZE": "1000"}
+    loaded = load(None, environ, flags={"functions.mail.timeout_s": "3", "stream.formats.my.topic": "base64"})
+    assert loaded.settings.functions == {
+        "store_readings": {"batch_size": 1000, "key": "sensor_id"},
+        "mail": {"timeout_s": 3.0},
+    }
+    assert loaded.settings.stream.formats == {"orders": "json", "my.topic": "base64"}
+    assert shown(loaded)["stream.formats.orders"] == ("json", "streamproc.toml")
+    assert shown(loaded)["functions.store_readings.batch_size"] == (
+        1000,
+        "STREAMPROC_FUNCTIONS__STORE_READINGS__BATCH_SIZE",
+    )
+
+
+@pytest.mark.parametrize(("held", "read"), [(b"a", "a"), (b"a\n", "a"), (b"a\r\n", "a"), (b" a\n\n", " a\n")])
+def test_a_secret_is_read_from_a_file_without_its_last_newline(here: Path, held: bytes, read: str) -> None:
+    (here / "password").write_bytes(held)
+    loaded = load(None, {"STREAMPROC_KAFKA__SASL_PASSWORD_FILE": str(here / "password")})
+    assert loaded.settings.kafka.sasl_password == read
+    assert loaded.origins == {"kafka.sasl_password": "STREAMPROC_KAFKA__SASL_PASSWORD_FILE"}
+
+
+def test_a_secret_is_known_and_never_shown(here: Path) -> None:
+    loaded = load(None, {"STREAMPROC_KAFKA__SASL_PASSWORD": PASSWORD})
+    assert secrets(loaded.settings) == {PASSWORD}
+    assert shown(loaded)["kafka.sasl_password"] == ("***", "STREAMPROC_KAFKA__SASL_PASSWORD")
+    assert PASSWORD not in repr(loaded.values())
+    assert secrets(load(None, {}).settings) == frozenset()
+
+
+def test_a_setting_whose_own_name_ends_in_file_is_not_read(here: Path) -> None:
+    loaded = load(None, {"STREAMPROC_KAFKA__SSL_CA_FILE": "ca.pem"})
+    assert loaded.settings.kafka.ssl_ca_file == "ca.pem"
+
+
+def test_unknown_names_are_told_as_they_were_written_with_what_was_meant(here: Path) -> None:
+    (here / "streamproc.toml").write_text('[kafka]\ngruop_id = "x"\n[kafak]\n')
+    environ = {"STREAMPROC_KAFKA_GROUP_ID": "x", "STREAMPROC_STREAM__WORKER": "2"}
+    assert problems(None, environ, "functions.mail.batch_sze", "kafka", "zzz") == [
+        "streamproc.toml: kafka.gruop_id: no such setting; did you mean kafka.group_id?",
+        "streamproc.toml: kafak: no such setting",
+        "STREAMPROC_KAFKA_GROUP_ID: no such setting; did you mean STREAMPROC_KAFKA__GROUP_ID?",
+        "STREAMPROC_STREAM__WORKER: no such setting; did you mean STREAMPROC_STREAM__WORKERS?",
+        "--set functions.mail.batch_sze: no such setting; did you mean functions.mail.batch_size?",
+        "--set kafka: no such setting; it is a section, [kafka]",
+        "--set zzz: no such setting",
+    ]
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "STREAMPROC_SERVICE_HOST",
+        "STREAMPROC_SERVICE_PORT_METRICS",
+        "STREAMPROC_PORT",
+        "STREAMPROC_KAFKA_PORT_9092_TCP_ADDR",
+        "STREAMPROC_CONFIG",
+        "STREAMPROC_TEST_KAFKA",
+        "OTHER_KAFKA__GROUP_ID",
+    ],
+)
+def test_variables_that_others_set_are_left_alone(here: Path, variable: str) -> None:
+    assert load(None, {variable: "tcp://10.0.0.1:9092"}).origins == {}
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "expected"),
+    [
+        ("stream.workers", "0", "a whole number >= 1 and <= 256"),
+        ("stream.workers", "many", "a whole number >= 1 and <= 256"),
+        ("stream.commit_interval_s", "0", "a number > 0 and <= 60"),
+        ("stream.format", "xml", "one of auto, base64, cloudevents, json, kinesis"),
+        ("stream.strict_json", "maybe", "true or false"),
+        ("stream.starting_timestamp", "noon", "a time such as 2026-01-31T12:00:00Z"),
+        ("stream.formats", "json", "a table"),
+        ("stream.topics", ",", "a list, not empty"),
+        ("kafka.group_id", "", "text, not empty"),
+        ("functions.mail.batch_size", "many", "a whole number"),
+    ],
+)
+def test_a_wrong_value_is_told_with_what_is_expected(here: Path, setting: str, value: str, expected: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(None, {}, flags={setting: value})
+    assert str(caught.value) == f"{setting}: expected {expected}; it was set by --set {setting}"
+
+
+def test_only_the_value_that_counts_is_checked(here: Path) -> None:
+    (here / "streamproc.toml").write_text("[stream]\nworkers = 0\n")
+    assert load(None, {"STREAMPROC_STREAM__WORKERS": "2"}).settings.stream.workers == 2
+
+
+def test_an_error_does_not_repeat_the_value_of_a_secret(here: Path) -> None:
+    (here / "streamproc.toml").write_text(f'[kafka]\nsasl_password = ["{PASSWORD}"]\n')
+    environ = {"STREAMPROC_KAFKA__SASL_MECHANISM": PASSWORD}
+    found = problems(None, environ)
+    assert len(found) == 2
+    assert PASSWORD not in "".join(found)
+
+
+def test_a_file_that_cannot_be_read_is_told(here: Path) -> None:
+    (here / "broken.toml").write_text("[kafka\n")
+    (here / "latin.toml").write_bytes(b'[kafka]\ngroup_id = "\xe9"\n')
+    assert problems(here / "none.toml") == [f"{here / 'none.toml'}: No such file or directory"]
+    assert "line 1" in problems(here / "broken.toml")[0]
+    assert "utf-8" in problems(here / "latin.toml")[0]
+    assert "directory" in problems(here)[0]
+
+
+def test_a_secret_file_that_is_missing_or_has_a_rival_is_told(here: Path) -> None:
+    name = "STREAMPROC_KAFKA__SASL_PASSWORD"
+    assert problems(None, {f"{name}_FILE": "nowhere"}) == [
+        f"{name}_FILE: cannot read 'nowhere': No such file or directory"
+    ]
+    assert problems(None, {name: PASSWORD, f"{name}_FILE": "nowhere"}) == [
+        f"{name}_FILE: {name} is set too; only one of them may be"
+    ]
