@@ -10,7 +10,10 @@ def table(rows: Sequence[Sequence[str]], *, indent: int = 2) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []
     for row in rows:
-        cells = [cell.rjust(width) if column else cell.ljust(width) for column, (cell, width) in enumerate(zip(row, widths, strict=True))]
+        cells = [
+            cell.rjust(width) if column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
         lines.append(" " * indent + "  ".join(cells).rstrip())
     return "\n".join(lines)
 

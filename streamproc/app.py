@@ -142,6 +142,12 @@ class App:
             if not re.fullmatch(r"[\x21-\x7e]{1,200}", function.event_type):
                 raise ConfigError(f"App: {function.event_type!r} is not a usable event type")
 
+    def check_topics(self, topics: Sequence[str]) -> None:
+        """Raises ConfigError when a function waits for a topic that is not read."""
+        for function in self.functions:
+            if function.topic is not None and function.topic not in topics:
+                raise ConfigError(f"{function.name}: topic={function.topic!r} is not one of stream.topics")
+
     def with_options(self, options: dict[str, dict[str, Any]]) -> "App":
         """A copy with the options of the named functions replaced. Raises ConfigError for what does not exist."""
         names = {function.name for function in self.functions}
@@ -154,7 +160,7 @@ class App:
 
 
 def _with(function: Stream, changed: dict[str, Any]) -> Stream:
-    hints = Stream.__annotations__
+    hints = {**Stream.__annotations__, "key": str | None}  # no setting can hold a function
     try:
         typed = {option: msgspec.convert(value, hints[option], strict=False) for option, value in changed.items()}
     except msgspec.ValidationError as error:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, dataclass_transform
 
 import msgspec
 
@@ -48,7 +48,8 @@ class RecordBatch:
         self.nbytes = nbytes
 
 
-class Event(msgspec.Struct, frozen=True, gc=False, rename="camel", tag_field="type", omit_defaults=False):
+@dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
+class Event(msgspec.Struct, frozen=True, gc=False, rename="camel", tag_field="type"):
     """Base of typed events: `class OrderPlaced(Event, tag="order.placed")`.
 
     The tag is the event type on the wire (JSON field `type`); fields are camelCase there and snake_case here.
@@ -186,6 +187,7 @@ class FunctionSnapshot:
     calls_s: Sequence[int]
     calls_sum_s: float
     batch_records: Sequence[int]
+    batch_records_sum: int
 
 
 @dataclass(frozen=True, slots=True)

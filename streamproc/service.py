@@ -61,7 +61,7 @@ def _of_worker(settings: Settings, number: int) -> Settings:
 
 def _run_worker(app: App, settings: Settings, member: str, parent: Connection | None = None) -> int:
     try:
-        return _run_loop(_serve(app, settings, member, parent))
+        return _run_loop(_run_async(app, settings, member, parent))
     except StreamprocError as error:
         log.error("%s", error)
         return USAGE
@@ -80,8 +80,16 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
-async def _serve(app: App, settings: Settings, member: str, parent: Connection | None) -> int:
-    stop = _stop_on_signals(parent)
+async def _run_async(app: App, settings: Settings, member: str, parent: Connection | None) -> int:
+    return OK if await serve(app, settings, stop=_stop_on_signals(parent), member=member) else GRACE_EXCEEDED
+
+
+async def serve(app: App, settings: Settings, *, stop: asyncio.Event, member: str = "") -> bool:
+    """Runs an app in this event loop until `stop` is set; False when calls outlived the grace.
+
+    `member` tells processes of one group apart. Raises ConfigError and BrokerError.
+    """
+    app.check_topics(settings.stream.topics)
     async with AsyncExitStack() as stack:
         services = await stack.enter_async_context(app.services(settings))
         producer = KafkaProducer(settings.kafka)
@@ -110,7 +118,7 @@ async def _serve(app: App, settings: Settings, member: str, parent: Connection |
         _tune_garbage_collection()
         drained = await pool.run(stop, settings.stream.grace_s)
         log.info("stopped" if drained else "stopped with calls unfinished: their records will be delivered again")
-        return OK if drained else GRACE_EXCEEDED
+        return drained
 
 
 def _stop_on_signals(parent: Connection | None) -> asyncio.Event:

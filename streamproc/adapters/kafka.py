@@ -12,7 +12,7 @@ from aiokafka.abc import ConsumerRebalanceListener
 
 from streamproc.adapters.kafka_batches import install, merge, size_of
 from streamproc.adapters.kafka_client import KafkaOptions, client_options
-from streamproc.errors import BrokerError, ConfigError
+from streamproc.errors import BrokerError
 from streamproc.model import PartitionStopped, RecordBatch, TopicPartition
 from streamproc.ports import RebalanceListener
 from streamproc.stream.options import StreamOptions
@@ -155,8 +155,7 @@ class KafkaConsumer:
             position = "trim_horizon"
         if position == "at_timestamp":
             stamp = self._stream.starting_timestamp
-            if stamp is None:
-                raise ConfigError("stream.starting_timestamp must be set for starting_position = at_timestamp")
+            assert stamp is not None
             found = (await self._client.offsets_for_times({partition: int(stamp.timestamp() * 1000)}))[partition]
             if found is not None:
                 return int(found.offset)

@@ -34,6 +34,10 @@ class KafkaOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     partition_fetch_bytes_max: Annotated[int, Meta(ge=1, description="of one partition in it")] = 1_048_576
     isolation_level: Literal["read_uncommitted", "read_committed"] = "read_committed"
 
+    def __post_init__(self) -> None:
+        if self.security_protocol.startswith("SASL") and not self.sasl_username:
+            raise ValueError(f"security_protocol = {self.security_protocol} needs sasl_username and sasl_password")
+
 
 def client_options(options: KafkaOptions) -> dict[str, Any]:
     """The arguments each aiokafka client takes. Raises ConfigError when the authorities' file cannot be read."""

@@ -208,7 +208,9 @@ def _functions(functions: Sequence[FunctionSnapshot]) -> Iterator[Family]:
         _add_durations(durations, calls, labels={"function": name})
         # A bucket holds what is below 2**i: of whole numbers, those up to 2**i - 1.
         bounds = {i: 2**i - 1 for i in range(1, 15)}
-        _add_buckets(sizes, _added([one.batch_records for one in same]), bounds=bounds, labels={"function": name})
+        labels = {"function": name}
+        _add_buckets(sizes, _added([one.batch_records for one in same]), bounds=bounds, labels=labels)
+        sizes.samples.append(Sample(f"{sizes.name}_sum", labels, sum(one.batch_records_sum for one in same)))
     yield durations
     yield sizes
 

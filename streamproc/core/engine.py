@@ -27,6 +27,9 @@ from streamproc.model import (
     TopicPartition,
 )
 
+CONDITIONS_MAX = 100
+"""Functions name their own conditions; those beyond so many are counted as one."""
+
 Outcome = RetryLater | Reject | Failure | None
 """How a call ended for one record; None is done."""
 
@@ -273,7 +276,11 @@ class Engine:
         for letter in letters:
             letter.entry.ledger.settle_one(letter.entry, letter.index)
             self.records[letter.partition.topic, letter.event_type, "dead_lettered"] += 1
-            self.conditions[letter.condition] += 1
+            self.conditions[self._label(letter.condition)] += 1
+
+    def _label(self, condition: str) -> str:
+        known = condition in self.conditions or len(self.conditions) < CONDITIONS_MAX
+        return condition if known else "other"
 
     def refused(self, letters: Sequence[Letter], error: str, now: float) -> None:
         """The broker has refused these dead letters: they are kept, and sent again later."""

@@ -25,6 +25,7 @@ class Function:
         "plan",
         "queue",
         "sizes",
+        "sizes_sum",
     )
 
     def __init__(self, plan: FunctionPlan) -> None:
@@ -35,6 +36,7 @@ class Function:
         self.calls = [0] * BUCKETS
         self.calls_sum_s = 0.0
         self.sizes = [0] * BUCKETS
+        self.sizes_sum = 0
         self._parked: list[tuple[float, int, Work]] = []
         self._parked_ever = 0
 
@@ -89,6 +91,7 @@ class Function:
         self.calls[int(seconds * 1e6).bit_length()] += 1
         self.calls_sum_s += seconds
         self.sizes[records.bit_length()] += 1
+        self.sizes_sum += records
 
     def snapshot(self) -> FunctionSnapshot:
         """Frozen numbers."""
@@ -102,4 +105,5 @@ class Function:
             calls_s=tuple(self.calls),
             calls_sum_s=self.calls_sum_s,
             batch_records=tuple(self.sizes),
+            batch_records_sum=self.sizes_sum,
         )

@@ -23,7 +23,7 @@ class StreamOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         Literal["trim_horizon", "latest", "at_timestamp"],
         Meta(description="where a group without a committed offset begins"),
     ] = "trim_horizon"
-    starting_timestamp: Annotated[datetime | None, Meta(description="for at_timestamp")] = None
+    starting_timestamp: Annotated[datetime, Meta(tz=True, description="for at_timestamp")] | None = None
     unknown_types: Annotated[
         Literal["dead_letter", "ignore"], Meta(description="what becomes of an event type without a function")
     ] = "dead_letter"
@@ -45,3 +45,9 @@ class StreamOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     partition_records_max: Annotated[int, Meta(ge=1, description="unsettled records of one partition")] = 4_000
     in_flight_bytes_max: Annotated[int, Meta(ge=1, description="bytes held of all partitions")] = 33_554_432
     span_max: Annotated[int, Meta(ge=1, description="offsets from the oldest unsettled record to the newest")] = 100_000
+
+    def __post_init__(self) -> None:
+        if self.starting_position == "at_timestamp" and self.starting_timestamp is None:
+            raise ValueError("starting_position = at_timestamp needs starting_timestamp")
+        if not self.dead_letter_topic.replace("{topic}", "").strip("."):
+            raise ValueError("dead_letter_topic must differ from the input topic")

@@ -12,6 +12,7 @@ import urllib.request
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -210,7 +211,7 @@ def check_order(found: Sequence[Call]) -> None:
         if call.ended:
             by_key[call.key].append(call)
     for key, of_key in by_key.items():
-        for one, following in zip(of_key, of_key[1:], strict=False):
+        for one, following in pairwise(of_key):
             assert one.ended <= following.began, f"key {key}: calls overlap: {one}, {following}"
         first = list(dict.fromkeys(call.n for call in of_key))
         assert first == sorted(first), f"key {key}: order is broken: {first}"

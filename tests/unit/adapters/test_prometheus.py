@@ -35,6 +35,7 @@ def function(
         calls_s=[calls.get(bucket, 0) for bucket in range(32)],
         calls_sum_s=sum_s,
         batch_records=[(batches or {}).get(bucket, 0) for bucket in range(32)],
+        batch_records_sum=sum(2 ** (bucket - 1) * calls for bucket, calls in (batches or {}).items()),
     )
 
 
@@ -124,6 +125,7 @@ def test_durations_of_calls_are_a_histogram_in_seconds() -> None:
 def test_records_per_call_are_a_histogram_of_whole_numbers() -> None:
     found = samples(scraped(FULL))
     name = "streamproc_batch_size_records"
+    assert samples(scraped(FULL))[f'{name}_sum{{function="store"}}'] == 2 * 1 + 2 * 256
     assert found[f'{name}_bucket{{function="store",le="1"}}'] == 2
     assert found[f'{name}_bucket{{function="store",le="255"}}'] == 2
     assert found[f'{name}_bucket{{function="store",le="511"}}'] == 4
