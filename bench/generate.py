@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from tests.corpus.load import cases
-
 NUMBER = "n"
 """The Kafka header that numbers a record, so that it is known again in any sink."""
 
@@ -63,7 +61,7 @@ def records(count: int, seed: int, mix: Mix | None = None) -> Iterator[Produced]
     """`count` records, the same for the same seed but for the time in sensor readings."""
     draw = random.Random(seed)
     shares = mix or Mix()
-    bad = [case for case in cases() if case.expected != "ok" and case.value is not None and case.size < 100_000]
+    bad = _bad_cases() if shares.sensor + shares.order + shares.user < 1 else []
     for number in range(count):
         pick = draw.random()
         if pick < shares.sensor:
@@ -73,8 +71,14 @@ def records(count: int, seed: int, mix: Mix | None = None) -> Iterator[Produced]
         elif pick < shares.sensor + shares.order + shares.user:
             yield _user(number, draw)
         else:
-            case = bad[draw.randrange(len(bad))]
-            yield Produced(number, "bad", case.expected, b"bad", case.value)
+            value, expected = bad[draw.randrange(len(bad))]
+            yield Produced(number, "bad", expected, b"bad", value)
+
+
+def _bad_cases() -> list[tuple[bytes, str]]:
+    from tests.corpus.load import cases  # only where bad records are wanted
+
+    return [(case.value, case.expected) for case in cases() if case.expected != "ok" and case.value is not None]
 
 
 def _sensor(number: int, draw: random.Random) -> Produced:

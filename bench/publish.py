@@ -4,7 +4,6 @@ import zlib
 from collections.abc import Callable, Iterable
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from bench.generate import Produced
 
@@ -14,29 +13,6 @@ BATCH_RECORDS = 500
 
 def nothing(_count: int) -> None:
     """A progress callback that shows nothing."""
-
-
-async def create_topics(bootstrap: str, topics: dict[str, int]) -> None:
-    """Makes topics, name -> partitions, with the broker's replication factor."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    await admin.start()
-    try:
-        answer = await admin.create_topics([NewTopic(name, count, -1) for name, count in topics.items()])
-        refused = [f"{name} ({message})" for name, code, message, *_ in answer.topic_errors if code]
-        if refused:
-            raise RuntimeError(f"the broker refused to create {', '.join(refused)}")
-    finally:
-        await admin.close()
-
-
-async def delete_topics(bootstrap: str, topics: list[str]) -> None:
-    """Deletes topics."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    await admin.start()
-    try:
-        await admin.delete_topics(topics)
-    finally:
-        await admin.close()
 
 
 async def publish(

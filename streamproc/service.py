@@ -16,7 +16,7 @@ import msgspec
 from streamproc.adapters import logs, prometheus
 from streamproc.adapters.kafka import KafkaConsumer
 from streamproc.adapters.kafka_producer import KafkaProducer
-from streamproc.adapters.kafka_topics import create_like
+from streamproc.adapters.kafka_topics import create_topics, partition_counts
 from streamproc.app import App
 from streamproc.errors import StreamprocError
 from streamproc.http import ops
@@ -141,7 +141,9 @@ def _stop_on_signals(parent: Connection | None) -> asyncio.Event:
 
 async def _make_dead_letter_topics(settings: Settings) -> None:
     pattern = settings.stream.dead_letter_topic
-    made = await create_like(settings.kafka, {pattern.format(topic=topic): topic for topic in settings.stream.topics})
+    counts = await partition_counts(settings.kafka, settings.stream.topics)
+    wanted = {pattern.format(topic=topic): count for topic, count in counts.items()}
+    made = await create_topics(settings.kafka, wanted)
     if made:
         log.info("created %s", ", ".join(made))
 

@@ -1,6 +1,7 @@
-"""Topics made when they are missing."""
+"""Topics: made when they are missing, deleted when they were for a while."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 
 from aiokafka import errors
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -8,34 +9,48 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from streamproc.adapters.kafka_client import KafkaOptions, client_options
 from streamproc.errors import BrokerError
 
+REPLICAS_MAX = 3
 
-async def create_like(options: KafkaOptions, likenesses: Mapping[str, str]) -> list[str]:
-    """Makes each missing topic with as many partitions as another one; returns the names of those it made.
 
-    `likenesses` is missing topic -> existing topic. Raises BrokerError when the broker refuses or does not answer.
-    """
+@asynccontextmanager
+async def _admin(options: KafkaOptions) -> AsyncIterator[AIOKafkaAdminClient]:
     admin = AIOKafkaAdminClient(**client_options(options))
     try:
         await admin.start()
-        described = await admin.describe_topics(list(likenesses.values()))
-        partitions = {topic["topic"]: len(topic["partitions"]) for topic in described}
-        missing = set(likenesses) - set(await admin.list_topics())
-        made = [
-            NewTopic(topic, partitions[likenesses[topic]], -1)
-            for topic in sorted(missing)
-            if partitions.get(likenesses[topic])
-        ]
-        if made:
-            _check((await admin.create_topics(made)).topic_errors)
-        return [topic.name for topic in made]
+        yield admin
     except errors.KafkaError as error:
-        raise BrokerError(f"{', '.join(likenesses)}: {type(error).__name__}; create the dead-letter topic") from None
+        servers = ", ".join(options.bootstrap_servers)
+        raise BrokerError(f"Kafka at {servers} did not answer: {type(error).__name__}") from None
     finally:
         await admin.close()
 
 
-def _check(results: list[tuple[str, int, str | None]]) -> None:
-    for topic, code, *_ in results:
-        kind = errors.for_code(code)
-        if kind not in (errors.NoError, errors.TopicAlreadyExistsError):
-            raise BrokerError(f"topic {topic} does not exist and cannot be created ({kind.__name__}); create it first")
+async def create_topics(options: KafkaOptions, topics: Mapping[str, int]) -> list[str]:
+    """Makes those topics (name -> partitions) that are missing, on up to three brokers; returns their names.
+
+    Raises BrokerError when the broker refuses or does not answer.
+    """
+    async with _admin(options) as admin:
+        brokers = (await admin.describe_cluster())["brokers"]
+        replicas = min(REPLICAS_MAX, len(brokers))
+        existing = await admin.list_topics()
+        missing = [NewTopic(topic, count, replicas) for topic, count in topics.items() if topic not in existing]
+        if missing:
+            for topic, code, *_ in (await admin.create_topics(missing)).topic_errors:
+                kind = errors.for_code(code)
+                if kind not in (errors.NoError, errors.TopicAlreadyExistsError):
+                    raise BrokerError(f"topic {topic} does not exist and cannot be created ({kind.__name__})")
+        return [topic.name for topic in missing]
+
+
+async def partition_counts(options: KafkaOptions, topics: Sequence[str]) -> dict[str, int]:
+    """Topic -> partitions, of those that exist. Raises BrokerError."""
+    async with _admin(options) as admin:
+        described = await admin.describe_topics(list(topics))
+        return {topic["topic"]: len(topic["partitions"]) for topic in described if topic["partitions"]}
+
+
+async def delete_topics(options: KafkaOptions, topics: Sequence[str]) -> None:
+    """Deletes topics. Raises BrokerError when the broker does not answer."""
+    async with _admin(options) as admin:
+        await admin.delete_topics(list(topics))

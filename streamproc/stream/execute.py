@@ -78,12 +78,16 @@ class Executor:
         waiting = asyncio.get_running_loop().create_future()
         self._idle.append(waiting)
         await waiting
+        self._spread()
+
+    def _spread(self) -> None:
         if self._function.ready(self._run.now()) > 1:
             self.wake(2)
 
     async def _work_on_records(self, slot: Slot) -> None:
         function, engine, run, call = self._function, self._engine, self._run, self._call
         lanes, calls = function.lanes, function.calls
+        self._spread()
         ended = perf_counter()
         give_way_at = ended + SLICE_S
         while True:

@@ -1,0 +1,60 @@
+"""`python -m bench demo | run | load`."""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+
+from bench.brokers import opened
+from streamproc.errors import StreamprocError
+
+
+@click.group()
+def main() -> None:
+    """The demo, the measurements and the load generator."""
+
+
+@main.command()
+@click.option("--quick", is_flag=True, help="Fewer records and rounds: at most three minutes.")
+@click.option("--broker", default="auto", help="auto, embedded, docker or HOST:PORT.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object as the last line.")
+def run(quick: bool, broker: str, as_json: bool) -> None:
+    """Measure what a record costs."""
+    from bench import throughput
+
+    with tempfile.TemporaryDirectory() as folder, opened(broker, Path(folder) / "kafka") as target:
+        result = throughput.run(target, quick=quick)
+    results = Path(__file__).parent / "results"
+    results.mkdir(exist_ok=True)
+    (results / "throughput.json").write_text(json.dumps(result, indent=1))
+    click.echo(throughput.report(result))
+    if as_json:
+        click.echo(json.dumps(throughput.summary(result)))
+
+
+@main.command()
+@click.option("--events", default=200_000, help="How many to publish.", show_default=True)
+@click.option("--broker", default="auto", help="auto, embedded, docker, memory or HOST:PORT.", show_default=True)
+@click.option("--keep", is_flag=True, help="Stay up, with the metrics, until Ctrl-C.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object as the last line.")
+@click.option("--seed", default=1, help="Which events.", show_default=True)
+def demo(events: int, broker: str, keep: bool, as_json: bool, seed: int) -> None:
+    """Run the application of handlers/ on a stream of events, and check what became of each."""
+    from bench.demo import Demo
+
+    sys.exit(Demo(events=events, broker=broker, keep=keep, as_json=as_json, seed=seed).run())
+
+
+if __name__ == "__main__":
+    try:
+        main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except StreamprocError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(2)
