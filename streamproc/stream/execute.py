@@ -24,6 +24,7 @@ from streamproc.ports import Observer, Producer
 SLICE_S = 0.005
 """A worker whose calls never wait gives way to the rest of the loop this often."""
 STACK_FRAMES = 20
+DELAY_MAX_S = 366 * 86_400
 
 
 class Slot:
@@ -48,6 +49,7 @@ class Executor:
         self._parts = parts
         self._idle: list[asyncio.Future[None]] = []
         self._slots: list[Slot] = []
+        self._stopping = False
         self._threads = None if declared.is_async else ThreadPoolExecutor(declared.concurrency_max, declared.name)
         self._call: Callable[..., Any] = declared.handler if declared.is_async else self._call_in_thread
 
@@ -134,7 +136,7 @@ class Executor:
             outcomes = await self._call_batch(slot, batch)
             function.called(perf_counter() - began, len(batch))
             engine.report_batch(function, batch, outcomes, run.now())
-            if outcomes:
+            if outcomes or self.waits_for_time:
                 self._parts.kick()
             await asyncio.sleep(0)
 
@@ -152,6 +154,7 @@ class Executor:
                 events += [taken[index] for index in indexes]
         slot.started = self._run.now()
         ctx = BatchContext(self._run, slot.started, _Items(batch))
+        outcome: object = None
         try:
             outcome = await self._call(events, ctx)
             slot.started = 0.0
@@ -168,7 +171,7 @@ class Executor:
         if slot.expired:
             return self._expired(slot)
         if outcome is None or isinstance(outcome, Reject | RetryLater):
-            return outcome
+            return _sound(outcome)
         kind = type(outcome).__name__
         return Failure("HandlerError", f"returned {kind}; a function returns nothing, Reject or RetryLater")
 
@@ -185,27 +188,34 @@ class Executor:
         if isinstance(ending, BaseException):
             return self._failure(ending)
         if isinstance(ending, Reject | RetryLater):
-            return ending
+            return _sound(ending)
         return Failure(
             "HandlerError",
             f"Failures holds a {type(ending).__name__}; expected Reject, RetryLater or an error",
         )
 
     def _failed(self, slot: Slot, error: BaseException) -> Failure:
-        """What an exception means. Raises it again when it is this worker that is cancelled, not its call."""
+        """What an exception means. Ends the worker when it is the worker that is stopped, whatever the call made of it."""
         slot.started = 0.0
-        if isinstance(error, asyncio.CancelledError) and slot.task is not None and slot.task.cancelling():
-            if not slot.expired or slot.task.uncancel():
-                raise error
+        if self._stopping:
+            raise asyncio.CancelledError from error
+        if isinstance(error, asyncio.CancelledError) and slot.expired:
             return self._expired(slot)
-        slot.expired = False
+        self._revive(slot)
         self._parts.failed(self._declared.name, error)
         return self._failure(error)
 
-    def _expired(self, slot: Slot) -> Failure:
+    @staticmethod
+    def _revive(slot: Slot) -> None:
+        """Forgets that the call was cancelled: the worker goes on, and the next call must not look cancelled."""
         slot.expired = False
-        if slot.task is not None and slot.task.cancelling():
+        while slot.task is not None and slot.task.cancelling():
             slot.task.uncancel()
+
+    def _expired(self, slot: Slot) -> Failure:
+        if self._stopping:
+            raise asyncio.CancelledError
+        self._revive(slot)
         error = TimeoutError(f"the call ran over timeout_s={self._declared.timeout_s:g}")
         self._parts.failed(self._declared.name, error)
         return Failure("TimeoutError", str(error))
@@ -216,7 +226,11 @@ class Executor:
         return Failure(type(error).__name__, mask(_text(error)), mask(stack))
 
     async def _emit(self, records: list[OutRecord]) -> Failure | None:
-        results = await self._parts.producer.send(records)
+        try:
+            results = await self._parts.producer.send(records)
+        except Exception as error:  # a key or value that is no bytes, say
+            self._parts.failed(self._declared.name, error)
+            return self._failure(error)
         errors = [error for error in results if error is not None]
         if not errors:
             return None
@@ -226,16 +240,26 @@ class Executor:
     async def _call_in_thread(self, event: Any, ctx: Any) -> Any:
         loop = asyncio.get_running_loop()
         context = contextvars.copy_context()
-        return await loop.run_in_executor(self._threads, context.run, self._declared.handler, event, ctx)
+        return await loop.run_in_executor(self._threads, context.run, self._call_now, event, ctx)
+
+    def _call_now(self, event: Any, ctx: Any) -> Any:
+        try:
+            return self._declared.handler(event, ctx)
+        except StopIteration as error:  # which no future takes: whoever waits for it would wait for ever
+            raise RuntimeError("the function raised StopIteration") from error
 
     @property
     def waits_for_time(self) -> bool:
         """Whether what was admitted may have to wait for its batch's window."""
         return self._declared.batch_window_s > 0
 
-    def tasks(self) -> "list[asyncio.Task[None]]":
-        """The workers."""
-        return [slot.task for slot in self._slots if slot.task is not None]
+    def stop(self) -> None:
+        """Ends the workers, also those whose call swallows its cancellation or turns it into another error."""
+        self._stopping = True
+        for slot in self._slots:
+            slot.expired = True
+            if slot.task is not None:
+                slot.task.cancel()
 
     def check(self, now: float) -> None:
         """Ends the calls that ran too long; one in a thread goes on, holds its place, and fails when it returns."""
@@ -298,8 +322,20 @@ class _Items(Sequence[Item]):
         return self._items()[index]
 
 
-def _text(error: BaseException) -> str:
+def _sound(outcome: Reject | RetryLater | None) -> Outcome:
+    """The outcome with fields of the declared types; they end up in headers and timers, where others would fail."""
+    if isinstance(outcome, Reject):
+        return Reject(_text(outcome.reason), _text(outcome.detail))
+    if isinstance(outcome, RetryLater):
+        after_s: object = outcome.after_s
+        if not (isinstance(after_s, int | float) and abs(after_s) <= DELAY_MAX_S):
+            return Failure("HandlerError", f"RetryLater.after_s is {_text(after_s)[:64]}, not a number of seconds")
+        return RetryLater(after_s, _text(outcome.detail))
+    return None
+
+
+def _text(value: object) -> str:
     try:
-        return str(error)
+        return str(value)
     except Exception:
         return "an error that cannot say what it is"

@@ -107,11 +107,13 @@ class Pipeline:
                 self._tasks = tasks
                 loops = [self._spawn(self._settler.run(self._wake_ready)), self._spawn(self._watch())]
                 loops.append(self._spawn(self._source.run()))
-                await self._stopped.wait()
-                for executor in self._executors:
-                    loops += executor.tasks()
-                for task in loops:
-                    task.cancel()
+                try:
+                    await self._stopped.wait()
+                finally:
+                    for executor in self._executors:
+                        executor.stop()
+                    for task in loops:
+                        task.cancel()
         except BaseExceptionGroup as group:
             raise _cause(group) from group
         finally:
