@@ -47,6 +47,27 @@ def demo(events: int, broker: str, keep: bool, as_json: bool, seed: int) -> None
     sys.exit(Demo(events=events, broker=broker, keep=keep, as_json=as_json, seed=seed).run())
 
 
+@main.command()
+@click.option("--bootstrap", required=True, help="HOST:PORT of a broker.")
+@click.option("--topic", default="events", help="Must exist.", show_default=True)
+@click.option("--rate", default=1_000.0, help="Records per second.", show_default=True)
+@click.option("--for", "duration", default="60s", help="How long: 90s, 10m, 1h.", show_default=True)
+@click.option("--metrics", default="", help="URL of the service's metrics, to show its backlog.")
+@click.option("--seed", default=1, help="Which events.", show_default=True)
+def load(bootstrap: str, topic: str, rate: float, duration: str, metrics: str, seed: int) -> None:
+    """Publish events at a steady rate, to a cluster of yours.
+
+    \b
+    Example:
+      python -m bench load --bootstrap localhost:9092 --rate 5000 --for 30s --metrics http://localhost:9464/metrics
+    """
+    from bench.load import Plan, seconds_of
+    from bench.load import run as publish
+
+    plan = Plan(bootstrap=bootstrap, topic=topic, rate=rate, seconds=seconds_of(duration), metrics=metrics, seed=seed)
+    click.echo(publish(plan))
+
+
 if __name__ == "__main__":
     try:
         main(standalone_mode=False)

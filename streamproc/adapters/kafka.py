@@ -181,6 +181,8 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is
         self._listener = listener
 
     async def on_partitions_revoked(self, revoked: Collection[aiokafka.TopicPartition]) -> None:
+        if not revoked:  # the first join
+            return
         try:
             await self._listener.revoked([TopicPartition(*partition) for partition in revoked])
         except Exception as error:

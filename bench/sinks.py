@@ -1,0 +1,143 @@
+"""What the sinks of the application really hold: database, maildir, dead letters, alerts."""
+
+import asyncio
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from email import message_from_bytes
+from pathlib import Path
+
+from aiokafka import AIOKafkaConsumer
+
+from bench.generate import NUMBER, ORDER, SENSOR, SKUS, STOCK, USER, Produced
+from handlers.user_created import EVENT_ID
+
+CONDITION = "__streamproc.errors.condition"
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A record found in a topic: its headers and value."""
+
+    headers: Mapping[str, bytes]
+    value: bytes
+
+
+@dataclass(slots=True)
+class Found:
+    """Record number -> how often it is in a sink; and what the sinks add up to."""
+
+    handled: dict[str, Counter[int]] = field(default_factory=dict)
+    dead: Counter[int] = field(default_factory=Counter)
+    conditions: Counter[str] = field(default_factory=Counter)
+    alerts: Counter[int] = field(default_factory=Counter)
+    emails: int = 0
+    pieces_taken: int = 0
+    latencies_ms: Sequence[float] = ()
+
+    def times(self, number: int) -> int:
+        """How often a record reached an end."""
+        return self.dead[number] + sum(counts[number] for counts in self.handled.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The equation: what was produced against what was found."""
+
+    produced: int
+    handled: Mapping[str, int]
+    dead_lettered: Mapping[str, int]
+    filtered: int
+    lost: int
+    duplicated: int
+    wrong: int
+    alerts_missing: int
+
+    @property
+    def holds(self) -> bool:
+        """Whether everything that was produced is accounted for, once, where it belongs."""
+        ended = sum(self.handled.values()) + sum(self.dead_lettered.values()) + self.filtered
+        return not (self.lost or self.duplicated or self.wrong or self.alerts_missing) and ended == self.produced
+
+
+def judge(produced: Iterable[Produced], found: Found) -> Verdict:
+    """Compares record by record. `wrong` are those that ended in another sink than they belong in."""
+    total = lost = duplicated = wrong = alerts_missing = 0
+    for record in produced:
+        total += 1
+        times = found.times(record.number)
+        lost += times == 0
+        duplicated += max(0, times - 1) + max(0, found.alerts[record.number] - 1)
+        is_dead = record.number in found.dead
+        wrong += times > 0 and is_dead == (record.expected == "ok")
+        alerts_missing += record.alert and not found.alerts[record.number]
+    return Verdict(
+        produced=total,
+        handled={kind: len(counts) for kind, counts in found.handled.items()},
+        dead_lettered=dict(sorted(found.conditions.items())),
+        filtered=0,
+        lost=lost,
+        duplicated=duplicated,
+        wrong=wrong,
+        alerts_missing=alerts_missing,
+    )
+
+
+def look(database: Path, mail: Path, letters: Iterable[Stored], alerts: Iterable[Stored]) -> Found:
+    """Counts what is there."""
+    found = Found()
+    with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
+        _count_rows(connection, found)
+    welcomed = Counter(_number(_event_id(file)) for file in (mail / "new").iterdir())
+    found.handled[USER] = welcomed + Counter()
+    found.emails = welcomed.total()
+    for letter in letters:
+        found.dead[int(letter.headers[NUMBER])] += 1
+        found.conditions[letter.headers[CONDITION].decode()] += 1
+    found.alerts.update(_number(json.loads(alert.value)["eventId"]) for alert in alerts)
+    return found
+
+
+def _count_rows(connection: sqlite3.Connection, found: Found) -> None:
+    readings = connection.execute("SELECT event_id, deliveries, (processed_at - measured_at) * 1000 FROM readings")
+    rows = readings.fetchall()
+    found.handled[SENSOR] = Counter({_number(event_id): deliveries for event_id, deliveries, _ in rows})
+    found.latencies_ms = sorted(latency for _, _, latency in rows)
+    orders = connection.execute(
+        "SELECT o.event_id, p.deliveries FROM orders o JOIN processed p ON p.event_id = o.event_id "
+        "AND p.scope LIKE 'take_stock/%'"
+    )
+    found.handled[ORDER] = Counter({_number(event_id): deliveries for event_id, deliveries in orders})
+    left = connection.execute("SELECT sum(quantity) FROM stock").fetchone()[0]
+    found.pieces_taken = STOCK * SKUS - left
+
+
+def _event_id(mail: Path) -> str:
+    return str(message_from_bytes(mail.read_bytes())[EVENT_ID])
+
+
+def _number(event_id: str) -> int:
+    return int(event_id.rpartition("-")[2])
+
+
+def share(values: Sequence[float], part: float) -> float:
+    """The value below which so large a part of the sorted values lies; 0 of nothing."""
+    return values[min(len(values) - 1, int(len(values) * part))] if values else 0.0
+
+
+async def read_topic(bootstrap: str, topic: str) -> list[Stored]:
+    """All records of a topic."""
+    consumer = AIOKafkaConsumer(topic, bootstrap_servers=bootstrap, auto_offset_reset="earliest")
+    await consumer.start()
+    try:
+        ends = await consumer.end_offsets(consumer.assignment())
+        records: list[Stored] = []
+        async with asyncio.timeout(60):
+            while len(records) < sum(ends.values()):
+                for batch in (await consumer.getmany(timeout_ms=500)).values():
+                    records += [Stored(dict(record.headers), record.value or b"") for record in batch]
+        return records
+    finally:
+        await consumer.stop()

@@ -1,0 +1,142 @@
+"""House rules as tests. What breaks a rule already is listed with its size: it may shrink, and nothing may join it."""
+
+import ast
+import re
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from streamproc.adapters import prometheus
+
+ROOT = Path(__file__).parents[1]
+FILE_LINES, FUNCTION_LINES, PARAMETERS, POSITIONAL = 300, 40, 5, 2
+
+LONG_FUNCTIONS = {
+    "streamproc/stream/execute.py:Executor._work_on_records": 48,  # the hot loop: a call would cost as much as a step
+}
+MANY_PARAMETERS: dict[str, int] = {}
+LONG_FILES: dict[str, int] = {}
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@cache
+def tracked(*patterns: str) -> list[Path]:
+    """Files of the project, as git knows them."""
+    listed = subprocess.run(["git", "ls-files", *patterns], cwd=ROOT, capture_output=True, text=True, check=True)
+    return [ROOT / name for name in listed.stdout.splitlines() if (ROOT / name).is_file()]
+
+
+def name_of(file: Path) -> str:
+    return str(file.relative_to(ROOT))
+
+
+def functions(file: Path) -> Iterator[tuple[str, Function]]:
+    """(path:Class.function, node) of every function of a file."""
+
+    def below(node: ast.AST, prefix: str) -> Iterator[tuple[str, Function]]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.ClassDef):
+                yield from below(child, f"{prefix}{child.name}.")
+            elif isinstance(child, Function):
+                yield f"{name_of(file)}:{prefix}{child.name}", child
+                yield from below(child, f"{prefix}{child.name}.")
+
+    yield from below(ast.parse(file.read_text()), "")
+
+
+def lines_of(function: Function) -> int:
+    """Lines of a function without its docstring."""
+    first = function.body[0]
+    is_text = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+    docstring = (first.end_lineno or 0) - first.lineno + 1 if is_text else 0
+    return (function.end_lineno or 0) - function.lineno + 1 - docstring
+
+
+SOURCE = ("streamproc/*.py", "handlers/*.py", "bench/*.py")
+
+
+def test_files_are_short() -> None:
+    found = {name_of(file): len(file.read_text().splitlines()) for file in tracked(*SOURCE, "tests/*.py")}
+    too_long = {name: lines for name, lines in found.items() if lines > LONG_FILES.get(name, FILE_LINES)}
+    assert too_long == {}
+
+
+def test_functions_are_short() -> None:
+    found = {name: lines_of(node) for file in tracked(*SOURCE) for name, node in functions(file)}
+    too_long = {name: lines for name, lines in found.items() if lines > LONG_FUNCTIONS.get(name, FUNCTION_LINES)}
+    assert too_long == {}
+
+
+def test_functions_take_few_parameters_and_name_them() -> None:
+    broken = {}
+    for file in tracked(*SOURCE):
+        for name, node in functions(file):
+            positional = [argument.arg for argument in node.args.args if argument.arg not in ("self", "cls")]
+            if len(positional) + len(node.args.kwonlyargs) > MANY_PARAMETERS.get(name, 8):
+                broken[name] = len(positional) + len(node.args.kwonlyargs)
+            elif len(positional) > PARAMETERS:
+                broken[name] = len(positional)
+    assert broken == {}
+
+
+def test_public_names_are_documented() -> None:
+    missing = []
+    for file in tracked("streamproc/*.py", "handlers/*.py"):
+        tree = ast.parse(file.read_text())
+        if not ast.get_docstring(tree) and file.name != "__init__.py":
+            missing.append(name_of(file))
+        nodes = [(name, node) for name, node in functions(file) if not re.search(r"[:.]_", name)]
+        missing += [name for name, node in nodes if name.count(".") < 3 and not ast.get_docstring(node)]
+        missing += [
+            f"{name_of(file)}:{node.name}"
+            for node in tree.body
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_") and not ast.get_docstring(node)
+        ]
+    assert missing == []
+
+
+def test_modules_keep_no_state() -> None:
+    broken = []
+    for file in tracked("streamproc/*.py", "handlers/*.py"):
+        for node in ast.parse(file.read_text()).body:
+            value = getattr(node, "value", None)
+            if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(value, ast.List | ast.Dict | ast.Set):
+                target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+                if isinstance(target, ast.Name) and not target.id.lstrip("_").isupper() and target.id != "__all__":
+                    broken.append(f"{name_of(file)}:{target.id}")
+    assert broken == []
+
+
+def test_there_is_more_test_than_source() -> None:
+    def lines(*patterns: str) -> int:
+        return sum(len(file.read_text().splitlines()) for file in tracked(*patterns))
+
+    assert lines("tests/*.py") >= 1.2 * lines("streamproc/*.py", "handlers/*.py")
+
+
+def test_metrics_are_documented() -> None:
+    page = (ROOT / "streamproc" / "README.md").read_text()
+    assert [name for name in prometheus.NAMES if name not in page] == []
+
+
+@pytest.mark.parametrize("pattern", [r"/work/", r"/root/", r"pypi\.org", r"pythonhosted", r"maven\.org", r"repo1\."])
+def test_no_file_names_a_machine_or_a_registry(pattern: str) -> None:
+    found = [
+        name_of(file)
+        for file in tracked()
+        if file != Path(__file__) and re.search(pattern, file.read_text(errors="replace"))
+    ]
+    assert found == []
+
+
+def test_the_readme_runs() -> None:
+    text = (ROOT / "README.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert blocks
+    names: dict[str, object] = {"__name__": "readme"}
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), names)  # noqa: S102  (our own file)
