@@ -1,14 +1,17 @@
-"""Mail as files: each message one `.eml` in a maildir (D. J. Bernstein, "Using maildir format"), for development."""
+"""Mail as files, for development: each message is one `.eml` in a maildir (`tmp` while written, then `new`)."""
 
 import asyncio
 import hashlib
-import os
+import threading
 from email.message import EmailMessage
+from os import getpid
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
+
+from streamproc.errors import ConfigError
 
 
 class MailOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -18,19 +21,29 @@ class MailOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class Maildir:
-    """Writes mail to `new/` of a folder. The name of a file follows from its Message-ID: a repeat replaces it."""
+    """A Mailer that writes to a folder. The file's name follows from the Message-ID, so a repeat replaces it."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        for part in ("tmp", "new", "cur"):
-            (directory / part).mkdir(parents=True, exist_ok=True)
+    def __init__(self, directory: str | Path) -> None:
+        """Makes the folder. Raises ConfigError when that cannot be done."""
+        self._tmp, self._new = Path(directory, "tmp"), Path(directory, "new")
+        try:
+            for folder in (self._tmp, self._new, Path(directory, "cur")):
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"mail.directory: {directory} cannot be used: {error.strerror}") from None
 
     async def send(self, message: EmailMessage) -> None:
-        """See the port. The file is whole when it appears."""
-        await asyncio.to_thread(self._write, str(message["Message-ID"]), message.as_bytes())
+        """See the port. A file in `new` is always whole; it is not forced to disk."""
+        await asyncio.to_thread(self._write, message)
 
-    def _write(self, message_id: str, content: bytes) -> None:
-        name = f"{hashlib.sha256(message_id.encode()).hexdigest()[:40]}.eml"
-        part = self._directory / "tmp" / f"{name}.{os.getpid()}"
-        part.write_bytes(content)
-        part.replace(self._directory / "new" / name)
+    def _write(self, message: EmailMessage) -> None:
+        content = message.as_bytes()
+        message_id = str(message["Message-ID"] or "").encode(errors="surrogateescape") or content
+        name = hashlib.sha256(message_id).hexdigest()[:40] + ".eml"
+        unfinished = self._tmp / f"{name}.{getpid()}.{threading.get_ident()}"
+        try:
+            unfinished.write_bytes(content)
+            unfinished.replace(self._new / name)
+        except OSError:
+            unfinished.unlink(missing_ok=True)
+            raise

@@ -213,6 +213,7 @@ class Batcher:
         parts = [(e, [i for i in indexes if e.batch.records[i].offset < beyond]) for e, indexes in lane.buffer]
         lane.buffer = deque((e, indexes) for e, indexes in parts if indexes)
         lane.buffered = sum(len(indexes) for _, indexes in lane.buffer)
+        lane.since = float("-inf")  # what is left does not wait for its window: the partition is given up
         for key, queue in list(lane.held.items()):
             kept = deque(work for work in queue or () if work.offset < beyond)
             lane.held[key] = kept

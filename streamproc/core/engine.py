@@ -72,7 +72,7 @@ class Engine:
             self._gates[partition] = Gate(self._limits.partition_records)
 
     def drain(self, partitions: Collection[TopicPartition]) -> None:
-        """Stops intake, and drops what has not begun unless a later record of its partition is settled or in a call.
+        """Stops intake, and drops what has not begun unless a later record of its partition is finished or in a call.
 
         So little is left to wait for, and nothing that is finished lies beyond what can be committed then.
         """
@@ -81,7 +81,9 @@ class Engine:
             if ledger is None or partition in self._draining:
                 continue
             self._draining.add(partition)
-            beyond = max(ledger.horizon(), *(f.queue.horizon(partition) for f in self.functions))
+            begun = [ledger.horizon(), self._letters.horizon(partition)]
+            beyond = max(*begun, *(f.queue.horizon(partition) for f in self.functions))
+            self._letters.drop(partition, beyond)
             for function in self.functions:
                 function.drop(partition, beyond)
 
@@ -102,7 +104,7 @@ class Engine:
             self._gates.pop(partition, None)
             self._stopped.pop(partition, None)
             self._draining.discard(partition)
-            self._letters.drop(partition)
+            self._letters.drop(partition, 0)
             for function in self.functions:
                 function.drop(partition, 0)
 
@@ -136,6 +138,8 @@ class Engine:
         for one in routed:
             ledger = self.ledgers.get(one.decoded.batch.partition)
             if ledger is None or ledger.admitted > one.decoded.batch.next_offset:
+                continue
+            if ledger.partition in self._draining:  # a poll that was under way; its records come again
                 continue
             entry = ledger.admit(one.decoded, now=now)
             for index, count in one.shared.items():
@@ -263,7 +267,8 @@ class Engine:
         waits = [function.wake_at() for function in self.functions]
         if letters_max and not letters:
             waits.append(self._letters.wake_at())
-        return Due(letters, commits, min([self._commit_at, *(wait for wait in waits if wait is not None)]))
+        later = [wait for wait in waits if wait is not None and wait > now]  # what is due already waits for a worker
+        return Due(letters, commits, min(self._commit_at, *later) if later else self._commit_at)
 
     def commits(self) -> dict[TopicPartition, int]:
         """The offsets that may be committed and are not."""

@@ -22,7 +22,7 @@ class Entry:
     `ids` is empty, or holds "" where the producer gave none.
     """
 
-    __slots__ = ("batch", "events", "ids", "ledger", "left", "pending", "since")
+    __slots__ = ("batch", "events", "ids", "ledger", "left", "pending", "shared", "since")
 
     def __init__(self, ledger: "Ledger", decoded: Decoded, *, since: float) -> None:
         batch = decoded.batch
@@ -33,6 +33,7 @@ class Entry:
         self.since = since
         self.left = len(batch.records)
         self.pending = bytearray(b"\1" * self.left)
+        self.shared: dict[int, int] = {}
 
     def event_id(self, index: int) -> str:
         """The producer's event id, else `topic/partition/offset`, which is the same at each delivery."""
@@ -45,6 +46,12 @@ class Entry:
     def expect(self, index: int, functions: int) -> None:
         """Says how many functions must settle a record; before any has."""
         self.pending[index] = functions
+        self.shared[index] = functions
+
+    def touched(self) -> int:
+        """One more than the index of the last record that a function has settled, 0 when none has."""
+        partly = [index for index, functions in self.shared.items() if self.pending[index] < functions]
+        return max(self.pending.rfind(0), *partly, -1) + 1
 
 
 class Ledger:
@@ -127,11 +134,11 @@ class Ledger:
         return head.batch.records[first].offset
 
     def horizon(self) -> int:
-        """One more than the highest settled offset, or `committed` when nothing beyond it is settled."""
+        """One more than the highest offset that a function has settled, or `position()` when there is none."""
         for entry in reversed(self.entries):
-            if entry.left < len(entry.pending):
-                return entry.batch.records[entry.pending.rfind(0)].offset + 1
-        return self.position() if not self.entries else self.entries[0].batch.records[0].offset
+            if touched := entry.touched():
+                return entry.batch.records[touched - 1].offset + 1
+        return self.position()
 
     def oldest_since(self) -> float:
         """When the oldest unsettled record was admitted, 0 when there is none."""

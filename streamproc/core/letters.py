@@ -36,6 +36,11 @@ class Letter:
         """Where the record came from."""
         return self.entry.batch.partition
 
+    @property
+    def offset(self) -> int:
+        """The record's offset."""
+        return self.entry.batch.records[self.index].offset
+
 
 class _Refusals:
     __slots__ = ("count", "error", "retry_at")
@@ -51,7 +56,7 @@ class Letters:
 
     def __init__(self) -> None:
         self._queue: deque[Letter] = deque()
-        self._sending: set[TopicPartition] = set()
+        self._sending: set[Letter] = set()
         self._refusals: dict[TopicPartition, _Refusals] = {}
 
     def add(self, letter: Letter) -> None:
@@ -65,7 +70,7 @@ class Letters:
         if letters:
             taken = set(letters)
             self._queue = deque(letter for letter in self._queue if letter not in taken)
-            self._sending.update(letter.partition for letter in letters)
+            self._sending |= taken
         return letters
 
     def _may_send(self, partition: TopicPartition, now: float) -> bool:
@@ -74,15 +79,15 @@ class Letters:
 
     def sent(self, letters: Sequence[Letter]) -> None:
         """The broker has acknowledged these."""
+        self._sending.difference_update(letters)
         for letter in letters:
-            self._sending.discard(letter.partition)
             self._refusals.pop(letter.partition, None)
 
     def refused(self, letters: Sequence[Letter], error: str, now: float) -> None:
         """The broker has refused these; they go back to the head of the queue."""
         self._queue.extendleft(reversed(letters))
+        self._sending.difference_update(letters)
         for partition in {letter.partition for letter in letters}:
-            self._sending.discard(partition)
             refusals = self._refusals.setdefault(partition, _Refusals())
             refusals.count += 1
             refusals.error = error
@@ -95,7 +100,7 @@ class Letters:
 
     def busy(self, partition: TopicPartition) -> bool:
         """Whether a letter of the partition is being sent, or is about to be and not known to be refused."""
-        if partition in self._sending:
+        if any(letter.partition == partition for letter in self._sending):
             return True
         return partition not in self._refusals and any(letter.partition == partition for letter in self._queue)
 
@@ -106,11 +111,18 @@ class Letters:
         waiting = {letter.partition for letter in self._queue}
         return min(self._refusals[p].retry_at if p in self._refusals else 0.0 for p in waiting)
 
-    def drop(self, partition: TopicPartition) -> None:
-        """Forgets the letters of a revoked partition."""
-        self._queue = deque(letter for letter in self._queue if letter.partition != partition)
-        self._refusals.pop(partition, None)
-        self._sending.discard(partition)
+    def horizon(self, partition: TopicPartition) -> int:
+        """One more than the highest offset of the partition whose letter ends a call or is being sent, 0 if none."""
+        called = [letter for letter in self._queue if letter.function]
+        begun = [letter.offset for letter in (*called, *self._sending) if letter.partition == partition]
+        return max(begun, default=-1) + 1
+
+    def drop(self, partition: TopicPartition, beyond: int) -> None:
+        """Forgets the letters of a partition that stand at offset `beyond` or higher; 0 is for a revoked partition."""
+        self._queue = deque(letter for letter in self._queue if letter.partition != partition or letter.offset < beyond)
+        if not beyond:
+            self._refusals.pop(partition, None)
+            self._sending = {letter for letter in self._sending if letter.partition != partition}
 
     def __len__(self) -> int:
         return len(self._queue)

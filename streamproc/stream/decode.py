@@ -6,13 +6,13 @@ leaves this stage. One parser (msgspec) reads a record everywhere.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
 from streamproc.model import Decoded, Event, Poison, Record, RecordBatch
-from streamproc.stream.envelope import ERRORS, Payload, classify, opener
+from streamproc.stream.envelope import Payload, classify, opener
 from streamproc.stream.options import StreamOptions
 
 _NUL = b"\\u0000"
@@ -27,7 +27,7 @@ class Decoder:
 
     def __init__(self, events: Sequence[type[Event]], options: StreamOptions, topic: str) -> None:
         self._tag: msgspec.json.Decoder[_Tag] = msgspec.json.Decoder(_Tag)
-        self._types = {str(event.__struct_config__.tag): msgspec.json.Decoder(event) for event in events}
+        self._types = {str(event.__struct_config__.tag): self._decoder(event) for event in events}
         self._union: msgspec.json.Decoder[Event] = _union(events)
         self._open = opener(options.formats.get(topic, options.format), self._types)
         self._bytes_max = options.max_record_bytes
@@ -39,12 +39,17 @@ class Decoder:
             payloads, ids = self._open(batch.records)
         else:
             payloads, ids = self._open_bounded(batch.records)
+        if "\0" in "".join(ids):
+            _refuse_ids(payloads, ids)
         events = self._parse(payloads)
-        if _NUL in b"".join([payload for payload in payloads if type(payload) is bytes]):
-            self._refuse(payloads, events, _has_nul, Poison("nul", "a string holds U+0000"))
-        if self._strict:
-            self._refuse(payloads, events, _has_duplicate_key, Poison("duplicate_key", "an object names a key twice"))
+        if self._strict or _NUL in b"".join([payload for payload in payloads if type(payload) is bytes]):
+            self._refuse(payloads, events)
         return Decoded(batch, events, ids)
+
+    def _decoder(self, event: type[Event]) -> Callable[[bytes], Event | Poison]:
+        """Decodes one type, for formats that tell it outside of the event."""
+        parse = msgspec.json.Decoder(event).decode
+        return lambda data: self._checked(data, parse(data))
 
     def _fits(self, records: Sequence[Record]) -> bool:
         return max((len(record.value or b"") for record in records), default=0) <= self._bytes_max
@@ -73,10 +78,10 @@ class Decoder:
                 for payload in rest:
                     append(parse(payload))  # type: ignore[arg-type]  # what is not bytes lands in the except
                 return events
-            except ERRORS as error:
+            except Exception as error:
                 append(self._poison(payload, error) if isinstance(payload, bytes) else payload)
 
-    def _poison(self, payload: bytes, error: BaseException) -> Poison:
+    def _poison(self, payload: bytes, error: Exception) -> Poison:
         if not payload:
             return Poison("empty", "the event has no bytes")
         poison = classify(error, shape="schema")
@@ -84,19 +89,31 @@ class Decoder:
             return poison
         try:
             tag: Any = msgspec.json.decode(self._tag.decode(payload).type)
-        except ERRORS:
+        except Exception:
             return poison
         if isinstance(tag, str) and tag in self._types:
             return Poison("schema", poison.detail, tag)
         named = f"the event type {tag[:64]!r}" if isinstance(tag, str) else "an event without a type"
         return Poison("unknown_type", f"no function takes {named} - at `$.type`")
 
-    def _refuse(self, payloads: Sequence[Payload], events: list[Event | Poison], bad: Any, poison: Poison) -> None:
+    def _refuse(self, payloads: Sequence[Payload], events: list[Event | Poison]) -> None:
         for index, payload in enumerate(payloads):
             event = events[index]
-            if isinstance(payload, bytes) and isinstance(event, Event) and bad(payload, event):
-                tag = str(type(event).__struct_config__.tag)
-                events[index] = Poison(poison.reason, poison.detail, tag)
+            if isinstance(payload, bytes) and isinstance(event, Event):
+                events[index] = self._checked(payload, event)
+
+    def _checked(self, payload: bytes, event: Event) -> Event | Poison:
+        """The event, or why it is refused although its JSON can be parsed."""
+        tag = str(type(event).__struct_config__.tag)
+        try:
+            if _NUL in payload and _holds_nul(msgspec.to_builtins(event)):
+                return Poison("nul", "a string holds U+0000", tag)
+            if self._strict and _names_a_key_twice(payload):
+                return Poison("duplicate_key", "an object names a key twice", tag)
+        except Exception as error:
+            poison = classify(error, shape="json")
+            return Poison(poison.reason, poison.detail, tag)
+        return event
 
 
 def _union(events: Sequence[type[Event]]) -> Any:
@@ -106,8 +123,11 @@ def _union(events: Sequence[type[Event]]) -> Any:
     return msgspec.json.Decoder(union)
 
 
-def _has_nul(payload: bytes, event: Event) -> bool:
-    return _NUL in payload and _holds_nul(msgspec.to_builtins(event))
+def _refuse_ids(payloads: list[Payload], ids: list[str]) -> None:
+    for index, event_id in enumerate(ids):
+        if "\0" in event_id:
+            payloads[index] = Poison("nul", "the event id holds U+0000")
+            ids[index] = ""
 
 
 def _holds_nul(value: object) -> bool:
@@ -115,15 +135,15 @@ def _holds_nul(value: object) -> bool:
         return "\0" in value
     if isinstance(value, dict):
         return any(_holds_nul(one) for pair in value.items() for one in pair)
-    return isinstance(value, list) and any(_holds_nul(one) for one in value)
+    return isinstance(value, list | tuple) and any(_holds_nul(one) for one in value)
 
 
-def _has_duplicate_key(payload: bytes, _event: Event) -> bool:
+def _names_a_key_twice(payload: bytes) -> bool:
     twice = False
 
     def seen(pairs: list[tuple[str, object]]) -> None:
         nonlocal twice
         twice = twice or len({key for key, _ in pairs}) < len(pairs)
 
-    json.loads(payload, object_pairs_hook=seen)
+    json.loads(str(payload, "utf-8"), object_pairs_hook=seen, parse_int=str, parse_float=str)
     return twice

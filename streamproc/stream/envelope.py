@@ -17,12 +17,15 @@ from streamproc.stream.options import Format
 Payload = bytes | Event | Poison
 Opened = tuple[list[Payload], list[str]]
 Opener = Callable[[Sequence[Record]], Opened]
-TypedDecoders = Mapping[str, msgspec.json.Decoder[Event]]
+TypedDecoders = Mapping[str, Callable[[bytes], Event | Poison]]
 _OpenOne = Callable[[Record], tuple[Payload, str]]
 
-ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError, ValueError)
-"""What msgspec raises for bytes it can't decode, measured over the corpus; TypeError for what is not bytes."""
-
+_VALUES = re.compile(
+    r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|(?<=value )-?\d+|(?<=unknown field )`.*?`(?=(?: - at `\$[\w.\[\]]*`)?$)""",
+    re.DOTALL,
+)
+"""What a decoder's error quotes of its input: strings, enum values, names of unknown fields."""
+_CLOUD_EVENT_HEADERS = frozenset(("content-type", "ce_type", "ce_id"))
 _EventId = Annotated[str, msgspec.Meta(max_length=256)]
 
 
@@ -57,18 +60,23 @@ _cloud_event = msgspec.json.Decoder(_CloudEvent)
 _keys = msgspec.json.Decoder(_Keys)
 
 
-def classify(error: BaseException, *, shape: Reason) -> Poison:
+def classify(error: Exception, *, shape: Reason) -> Poison:
     """The poison for a decoder's error; `shape` is the reason for valid JSON of another form than expected.
 
-    The detail keeps the error's path and its words, not the values it quotes.
+    The detail keeps the error's path and its words, not the values it quotes. Any error may come out of an event's
+    `__post_init__`; only MemoryError says nothing about the record, and is raised again.
     """
+    if isinstance(error, MemoryError):
+        raise error
     if isinstance(error, RecursionError):
         return Poison("too_deep", "the nesting is too deep")
     if isinstance(error, UnicodeDecodeError):
         return Poison("encoding", "a string is not UTF-8")
-    text = re.sub(r"'(?:[^'\\]|\\.)*'", "'...'", str(error))[:300]
+    if not isinstance(error, msgspec.DecodeError):
+        return Poison(shape, f"a check raised {type(error).__name__}")
+    text = _VALUES.sub("'...'", str(error))[:300]
     if isinstance(error, msgspec.ValidationError):
-        return Poison("base64" if "base64" in text else shape, text)
+        return Poison("base64" if "base64 encoded" in text else shape, text)
     return Poison("json", text)
 
 
@@ -98,7 +106,7 @@ def open_kinesis(records: Sequence[Record]) -> Opened:
                 add_payload(envelope.kinesis.data)
                 add_id(envelope.event_id)
             return payloads, ids
-        except ERRORS as error:
+        except Exception as error:
             add_payload(_unopened(record, error))
             add_id("")
 
@@ -109,14 +117,14 @@ def _open_each(records: Sequence[Record], one: _OpenOne) -> Opened:
     for record in records:
         try:
             payload, event_id = one(record)
-        except ERRORS as error:
+        except Exception as error:
             payload, event_id = _unopened(record, error), ""
         payloads.append(payload)
         ids.append(event_id)
     return payloads, ids
 
 
-def _unopened(record: Record, error: BaseException) -> Poison:
+def _unopened(record: Record, error: Exception) -> Poison:
     if record.value is None:
         return Poison("tombstone", "the record has no value")
     if not record.value:
@@ -139,7 +147,8 @@ def _open_base64(record: Record) -> tuple[Payload, str]:
 
 
 def _open_cloud_event(record: Record, types: TypedDecoders) -> tuple[Payload, str]:
-    headers = {name.lower(): (value or b"").decode() for name, value in record.headers}
+    found = [(name.lower(), value or b"") for name, value in record.headers]
+    headers = {name: value.decode() for name, value in found if name in _CLOUD_EVENT_HEADERS}
     if headers.get("content-type", "").lower().startswith("application/cloudevents") or "ce_type" not in headers:
         event = _cloud_event.decode(_value(record))
         return _typed(event.type, event.data_base64 or bytes(event.data), types), event.id
@@ -149,12 +158,12 @@ def _open_cloud_event(record: Record, types: TypedDecoders) -> tuple[Payload, st
 
 
 def _typed(event_type: str, data: bytes, types: TypedDecoders) -> Payload:
-    decoder = types.get(event_type)
-    if decoder is None:
+    decode = types.get(event_type)
+    if decode is None:
         return Poison("unknown_type", f"no function takes the event type {event_type[:64]!r}")
     try:
-        return decoder.decode(data)
-    except ERRORS as error:
+        return decode(data)
+    except Exception as error:
         poison = classify(error, shape="schema")
         return Poison(poison.reason, poison.detail, event_type)
 

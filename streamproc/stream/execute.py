@@ -195,7 +195,7 @@ class Executor:
         )
 
     def _failed(self, slot: Slot, error: BaseException) -> Failure:
-        """What an exception means. Ends the worker when it is the worker that is stopped, whatever the call made of it."""
+        """What an exception means. A worker that is stopped ends, whatever its call made of the cancellation."""
         slot.started = 0.0
         if self._stopping:
             raise asyncio.CancelledError from error

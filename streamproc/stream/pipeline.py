@@ -19,6 +19,7 @@ from streamproc.app import Stream
 from streamproc.context import Run
 from streamproc.core.engine import Engine
 from streamproc.core.plan import Limits
+from streamproc.errors import ConfigError
 from streamproc.model import Reason, RecordBatch, Snapshot, TopicPartition
 from streamproc.ports import Consumer, Observer, Producer, RebalanceListener
 from streamproc.stream.deadletter import DeadLetterOptions
@@ -196,6 +197,8 @@ class Pipeline:
 
 def _stages(functions: Sequence[Stream], options: StreamOptions, topic: str) -> tuple[Decoder, Router]:
     events = list(dict.fromkeys(function.event for function in functions if function.topic in (None, topic)))
+    if not events:
+        raise ConfigError(f"stream.topics names {topic!r}, but no function takes events of it")
     ignored: set[Reason] = set()
     if options.unknown_types == "ignore":
         ignored.add("unknown_type")

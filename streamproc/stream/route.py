@@ -43,7 +43,26 @@ def keys_of(function: Stream) -> KeysOf:
     if function.key is None:
         return _record_keys
     field: Callable[[Any], Key] = attrgetter(function.key) if isinstance(function.key, str) else function.key
-    return lambda entry, indexes: [field(entry.events[index]) for index in indexes]
+    return lambda entry, indexes: _event_keys(field, [entry.events[index] for index in indexes])
+
+
+def _event_keys(field: Callable[[Any], Key], events: Sequence[Any]) -> Sequence[Key]:
+    try:
+        keys = [field(event) for event in events]
+        hash(tuple(keys))
+    except Exception:
+        return [_event_key(field, event) for event in events]
+    return keys
+
+
+def _event_key(field: Callable[[Any], Key], event: Any) -> Key:
+    """An event whose key cannot be told has none: it is ordered among its like, and no record stops a partition."""
+    try:
+        key = field(event)
+        hash(key)
+    except Exception:
+        return None
+    return key
 
 
 def _record_keys(entry: Entry, indexes: Sequence[int]) -> Sequence[Key]:

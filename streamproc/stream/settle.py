@@ -6,7 +6,7 @@ that hangs in one holds up neither the other nor anybody's retry.
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from streamproc.core.engine import Engine
 from streamproc.core.letters import Letter
@@ -43,7 +43,7 @@ class Settler:
         self._observer = observer
         self._kicked = asyncio.Event()
         self._committing = asyncio.Lock()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = asyncio.TaskGroup()
         self._sending = False
 
     def kick(self) -> None:
@@ -51,40 +51,46 @@ class Settler:
         self._kicked.set()
 
     async def run(self, resumed: Callable[[], None]) -> None:
-        """Until cancelled."""
+        """Until cancelled, with what it sends and commits. Raises what went wrong in the engine meanwhile."""
+        async with self._tasks:
+            await self._look(resumed)
+
+    async def _look(self, resumed: Callable[[], None]) -> None:
         while True:
             self._kicked.clear()
             due = self._engine.due(self._now(), 0 if self._sending else LETTERS_MAX)
             resumed()
             if due.letters:
                 self._sending = True
-                self._background(self._send(due.letters))
+                self._tasks.create_task(self._send(due.letters))
             if due.commits and not self._committing.locked():
-                self._background(self.commit(due.commits))
+                self._tasks.create_task(self.commit(due.commits))
             try:
                 async with asyncio.timeout(max(0.001, due.wake_at - self._now())):
                     await self._kicked.wait()
             except TimeoutError:
                 pass
 
-    def _background(self, coroutine: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
     async def _send(self, letters: Sequence[Letter]) -> None:
+        results: Sequence[BrokerError | None]
         try:
             results = await self._producer.send([dead_letter(letter, self._letters) for letter in letters])
             results = await self._send_truncated(letters, results)
-            self._acknowledged(letters, results)
-        finally:
-            self._sending = False
-            self.kick()
+        except Exception as error:  # what is neither sent nor refused would hold its partition for ever, and silently
+            log.exception("dead letters could not be sent")
+            results = [BrokerError(type(error).__name__)] * len(letters)
+        self._sending = False
+        self._acknowledged(letters, results)
+        self.kick()
 
     async def _send_truncated(
         self, letters: Sequence[Letter], results: Sequence[BrokerError | None]
     ) -> Sequence[BrokerError | None]:
-        large = [number for number, result in enumerate(results) if isinstance(result, RecordTooLarge)]
+        large = [
+            number
+            for number, result in enumerate(results)
+            if isinstance(result, RecordTooLarge) and letters[number].entry.ledger.open
+        ]
         if not large:
             return results
         again = await self._producer.send([truncated(letters[number], self._letters) for number in large])
@@ -103,8 +109,15 @@ class Settler:
             self._engine.refused([letter for letter, _ in refused], error, self._now())
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Commits, one at a time and under a deadline. A failure is counted and repeated with the next commit."""
+        """Commits, one at a time and under a deadline. A failure is counted and repeated with the next commit.
+
+        What is due is asked again when it is this commit's turn: a partition may have been given up meanwhile.
+        """
         async with self._committing:
+            due = self._engine.commits()
+            offsets = {partition: due[partition] for partition in offsets if partition in due}
+            if not offsets:
+                return
             try:
                 async with asyncio.timeout(self._commit_timeout_s):
                     await self._consumer.commit(offsets)
