@@ -5,6 +5,9 @@ from handlers.stores.users import User
 
 
 async def seed(services: Services, *, users: int, skus: int, quantity: int) -> None:
-    """Makes users u-0 to u-(users-1) and skus sku-0 to sku-(skus-1) with `quantity` pieces each, as new."""
+    """Makes users u-0.. and skus sku-0.. with `quantity` of each, and sku-none, of which there is none.
+
+    One transaction each; what exists stays as it is, so a second time changes nothing.
+    """
     await services.users.add(User(f"u-{n}", f"u-{n}@example.com", f"User {n}") for n in range(users))
-    await services.stock.put({f"sku-{n}": quantity for n in range(skus)})
+    await services.stock.add({f"sku-{n}": quantity for n in range(skus)} | {"sku-none": 0})

@@ -1,4 +1,4 @@
-"""`sensor.reading`: stores readings, and raises an alert where it is hot."""
+"""`sensor.reading`: stores readings and raises an alert where it is hot."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -7,16 +7,19 @@ from typing import Annotated
 from msgspec import Meta
 
 from handlers.services import Services
+from handlers.stores.processed import fingerprint
 from handlers.stores.readings import Reading
 from streamproc import BatchContext, Event, Failures, Reject
 
 HOT = 30.0
-"""Degrees Celsius; above it is an alert."""
+"""Degrees Celsius; what is above raises an alert."""
 ALERTS = "alerts"
+YEARS = range(2000, 2100)
+CONFLICT = Reject("conflict", "this event id came before with other content")
 
 
 class SensorReading(Event, tag="sensor.reading"):
-    """What a sensor has measured: degrees Celsius and percent."""
+    """A measurement: degrees Celsius, and relative humidity in percent."""
 
     sensor_id: Annotated[str, Meta(min_length=1, max_length=200)]
     timestamp: Annotated[datetime, Meta(tz=True)]
@@ -24,33 +27,43 @@ class SensorReading(Event, tag="sensor.reading"):
     humidity: float
 
     def __post_init__(self) -> None:
-        if not 2000 <= self.timestamp.year < 2100:
-            raise ValueError("timestamp is outside of the years 2000 to 2099")
+        if self.timestamp.year not in YEARS:
+            raise ValueError("timestamp is not in the years 2000 to 2099")
 
 
 class TemperatureAlert(Event, tag="temperature.alert"):
-    """It is hot at a sensor."""
+    """A sensor measured more than `HOT`."""
 
     sensor_id: str
-    timestamp: datetime
     temperature: float
-    event_id: str
+    timestamp: datetime
 
 
 async def store_readings(readings: Sequence[SensorReading], ctx: BatchContext[Services]) -> Failures | None:
-    """Stores a batch with the time of its processing, once per event id."""
-    now = ctx.now.timestamp()
+    """Stores a batch with the time of its processing, once per event id.
+
+    A repeat raises its alert again: the first one may have got lost in a crash between the store and the broker.
+    """
+    processed_at = ctx.now.timestamp()
     rows = [
-        Reading(
-            item.event_id, reading.sensor_id, reading.timestamp.timestamp(), reading.temperature, reading.humidity, now
-        )
+        _row(reading, item.event_id, processed_at=processed_at)
         for reading, item in zip(readings, ctx.records, strict=True)
     ]
-    conflicts = set(await ctx.services.readings.upsert(rows))
-    for index, (row, reading) in enumerate(zip(rows, readings, strict=True)):
+    conflicts = await ctx.services.readings.upsert(rows)
+    for index, reading in enumerate(readings):
         if reading.temperature > HOT and index not in conflicts:
-            alert = TemperatureAlert(reading.sensor_id, reading.timestamp, reading.temperature, row.event_id)
+            alert = TemperatureAlert(reading.sensor_id, reading.temperature, reading.timestamp)
             ctx.emit(alert, topic=ALERTS, key=reading.sensor_id)
-    if conflicts:
-        return Failures(dict.fromkeys(conflicts, Reject("conflict", "this event id came before with another content")))
-    return None
+    return Failures(dict.fromkeys(conflicts, CONFLICT)) if conflicts else None
+
+
+def _row(reading: SensorReading, event_id: str, *, processed_at: float) -> Reading:
+    return Reading(
+        event_id,
+        fingerprint(reading),
+        reading.sensor_id,
+        reading.timestamp.timestamp(),
+        reading.temperature,
+        reading.humidity,
+        processed_at,
+    )

@@ -1,6 +1,1 @@
-"""What the functions keep: one file per table, SQL in no other place. Migrations are numbered SQL files."""
-
-from typing import Literal
-
-Claim = Literal["new", "repeat", "conflict"]
-"""What an event id is: not seen before, seen with the same content, or seen with another content."""
+"""What the functions keep: one file per group of tables, SQL in no other place. Migrations are numbered SQL files."""

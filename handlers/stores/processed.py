@@ -1,40 +1,88 @@
 """Which events took effect: what makes an effect happen once per event id.
 
-The row is written in the effect's own transaction, so that both happen or none. `deliveries` counts how often an
-event came.
+The row is written in the effect's own transaction, so that both happen or neither. `deliveries` counts how often the
+event came with the same content; the first effect of an id is kept.
 """
 
 import hashlib
 import sqlite3
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from handlers.stores import Claim
-from streamproc import Event
+from streamproc import Context, Event, Reject
+from streamproc.adapters.sqlite import SqliteDatabase
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Refused(Exception):
+    """A store did nothing, and never will for this event: `outcome` says why. Return it from the function."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason, detail)
+        self.outcome = Reject(reason, detail)
+
+
+class Delivery(NamedTuple):
+    """An event as it came to a function: `scope` is the function and the topic, `fingerprint` its content."""
+
+    scope: str
+    event_id: str
+    fingerprint: bytes
 
 
 def fingerprint(event: Event) -> bytes:
-    """16 bytes that tell the contents of events apart (BLAKE2b of the event's MessagePack)."""
-    return hashlib.blake2b(msgspec.msgpack.encode(event), digest_size=16).digest()
+    """16 bytes that tell events of different content apart."""
+    return hashlib.blake2b(_encode(event), digest_size=16).digest()
 
 
-def claim(connection: sqlite3.Connection, scope: str, event_id: str, *, event: Event) -> Claim:
-    """Marks an event as processed for `scope`, the function and the topic, and says whether it was before."""
-    mark = fingerprint(event)
-    row = connection.execute(
-        "INSERT INTO processed (scope, event_id, fingerprint) VALUES (?, ?, ?) "
-        "ON CONFLICT DO UPDATE SET deliveries = deliveries + 1 RETURNING fingerprint, deliveries",
-        (scope, event_id, mark),
-    ).fetchone()
-    if row[1] == 1:
-        return "new"
-    return "repeat" if row[0] == mark else "conflict"
+def delivery(event: Event, ctx: Context[Any], *, function: str) -> Delivery:
+    """The delivery of an event to a function."""
+    return Delivery(f"{function}/{ctx.topic}", ctx.event_id, fingerprint(event))
 
 
-def seen(connection: sqlite3.Connection, scope: str, event_id: str, *, event: Event) -> Claim:
-    """What `claim` would say, without marking anything."""
-    query = "SELECT fingerprint FROM processed WHERE scope = ? AND event_id = ?"
-    row = connection.execute(query, (scope, event_id)).fetchone()
+class Processed(Protocol):
+    """The deliveries whose effect lies outside of the database."""
+
+    async def seen(self, delivery: Delivery) -> bool:
+        """True, and counted, when it took effect before. Raises Refused for another event of the same id."""
+
+    async def record(self, delivery: Delivery) -> None:
+        """Remembers that it took effect. Raises Refused for another event of the same id."""
+
+
+_KNOWN = "SELECT 1 FROM processed WHERE scope = ? AND event_id = ?"
+_RECORD = """
+INSERT INTO processed (scope, event_id, fingerprint) VALUES (?, ?, ?)
+ON CONFLICT (scope, event_id) DO UPDATE SET deliveries = deliveries + 1 WHERE fingerprint = excluded.fingerprint
+RETURNING deliveries
+"""
+
+
+def is_first(connection: sqlite3.Connection, delivery: Delivery) -> bool:
+    """Records a delivery in the transaction of its effect; False when that is done already. Raises Refused."""
+    row = connection.execute(_RECORD, delivery).fetchone()
     if row is None:
-        return "new"
-    return "repeat" if row[0] == fingerprint(event) else "conflict"
+        raise Refused("conflict", "this event id came before with other content")
+    return bool(row[0] == 1)
+
+
+class SqliteProcessed:
+    """Deliveries in SQLite."""
+
+    def __init__(self, database: SqliteDatabase) -> None:
+        self._database = database
+
+    async def seen(self, delivery: Delivery) -> bool:
+        """See the port."""
+
+        def work(connection: sqlite3.Connection) -> bool:
+            known = connection.execute(_KNOWN, delivery[:2]).fetchone() is not None
+            return known and not is_first(connection, delivery)
+
+        return await self._database.run(work)
+
+    async def record(self, delivery: Delivery) -> None:
+        """See the port."""
+        await self._database.run(lambda connection: is_first(connection, delivery))

@@ -2,43 +2,32 @@
 
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from handlers.stores import Claim
-from handlers.stores.processed import claim
-from streamproc import Event
+from handlers.stores.processed import Delivery, Refused, is_first
 from streamproc.adapters.sqlite import SqliteDatabase
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
-    """An order to take stock for; `quantities` is sku -> pieces. `at` is in seconds since the Unix epoch."""
+class Order(NamedTuple):
+    """An order; `quantities` says how many of each sku. `processed_at` is in seconds since the Unix epoch."""
 
     order_id: str
     user_id: str
-    event_id: str
     quantities: Mapping[str, int]
-    at: float
-
-
-class ShortStock(Exception):
-    """Of `sku` there are only `there` pieces; -1 when it is not known at all."""
-
-    def __init__(self, sku: str, there: int) -> None:
-        super().__init__(f"{sku}: {there}")
-        self.sku = sku
-        self.there = there
+    processed_at: float
 
 
 class Stock(Protocol):
-    """Pieces per sku."""
+    """How many there are of each sku."""
 
-    async def put(self, quantities: Mapping[str, int]) -> None:
-        """Sets the stock of skus."""
+    async def take(self, order: Order, delivery: Delivery) -> None:
+        """Takes what is ordered, all or nothing, once per event id.
 
-    async def take(self, order: Order, scope: str, *, event: Event) -> Claim:
-        """Takes the stock of a whole order, once per event id. Raises ShortStock, and takes nothing then."""
+        Raises Refused with out_of_stock, unknown_sku, or conflict for another event of the same id.
+        """
+
+    async def add(self, quantities: Mapping[str, int]) -> None:
+        """Adds skus in one transaction; those that exist stay as they are."""
 
 
 class SqliteStock:
@@ -47,32 +36,36 @@ class SqliteStock:
     def __init__(self, database: SqliteDatabase) -> None:
         self._database = database
 
-    async def put(self, quantities: Mapping[str, int]) -> None:
-        """See the port."""
-        rows = list(quantities.items())
-        await self._database.run(lambda connection: connection.executemany("REPLACE INTO stock VALUES (?, ?)", rows))
-
-    async def take(self, order: Order, scope: str, *, event: Event) -> Claim:
+    async def take(self, order: Order, delivery: Delivery) -> None:
         """See the port."""
 
-        def call(connection: sqlite3.Connection) -> Claim:
-            seen = claim(connection, scope, order.event_id, event=event)
-            if seen == "new":
+        def work(connection: sqlite3.Connection) -> None:
+            if is_first(connection, delivery):
                 for sku, quantity in order.quantities.items():
                     _take(connection, sku, quantity)
-                connection.execute(
-                    "INSERT INTO orders VALUES (?, ?, ?, ?, ?)",
-                    (order.order_id, order.user_id, order.event_id, sum(order.quantities.values()), order.at),
-                )
-            return seen
+                _insert(connection, order, delivery.event_id)
 
-        return await self._database.run(call)
+        await self._database.run(work)
+
+    async def add(self, quantities: Mapping[str, int]) -> None:
+        """See the port."""
+        insert = "INSERT INTO stock (sku, quantity) VALUES (?, ?) ON CONFLICT (sku) DO NOTHING"
+        await self._database.run(lambda connection: connection.executemany(insert, quantities.items()))
 
 
 def _take(connection: sqlite3.Connection, sku: str, quantity: int) -> None:
-    taken = connection.execute(
-        "UPDATE stock SET quantity = quantity - ? WHERE sku = ? AND quantity >= ?", (quantity, sku, quantity)
-    )
-    if taken.rowcount == 0:
-        row = connection.execute("SELECT quantity FROM stock WHERE sku = ?", (sku,)).fetchone()
-        raise ShortStock(sku, -1 if row is None else row[0])
+    update = "UPDATE stock SET quantity = quantity - ?1 WHERE sku = ?2 AND quantity >= ?1"
+    if connection.execute(update, (quantity, sku)).rowcount:
+        return
+    row = connection.execute("SELECT quantity FROM stock WHERE sku = ?", (sku,)).fetchone()
+    if row is None:
+        raise Refused("unknown_sku", f"sku {sku!r} is not in stock")
+    raise Refused("out_of_stock", f"sku {sku!r}: {quantity} ordered, {row[0]} left")
+
+
+def _insert(connection: sqlite3.Connection, order: Order, event_id: str) -> None:
+    row = (order.order_id, order.user_id, event_id, order.processed_at)
+    insert = "INSERT INTO orders (order_id, user_id, event_id, processed_at) VALUES (?, ?, ?, ?)"
+    order_row = connection.execute(insert, row).lastrowid
+    items = [(order_row, sku, quantity) for sku, quantity in order.quantities.items()]
+    connection.executemany("INSERT INTO order_items (order_row, sku, quantity) VALUES (?, ?, ?)", items)

@@ -1,18 +1,13 @@
-"""The users of the application."""
+"""The users."""
 
 import sqlite3
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from handlers.stores import Claim
-from handlers.stores.processed import claim, seen
-from streamproc import Event
 from streamproc.adapters.sqlite import SqliteDatabase
 
 
-@dataclass(frozen=True, slots=True)
-class User:
+class User(NamedTuple):
     """A user."""
 
     user_id: str
@@ -21,19 +16,13 @@ class User:
 
 
 class Users(Protocol):
-    """Users, and which of them were welcomed."""
+    """Users by their id."""
 
     async def find(self, user_id: str) -> User | None:
-        """The user of an id."""
-
-    async def was_welcomed(self, scope: str, event_id: str, *, event: Event) -> Claim:
-        """Whether the welcome of an event was sent."""
+        """The user, None when there is none."""
 
     async def add(self, users: Iterable[User]) -> None:
-        """Adds users; those that exist are replaced."""
-
-    async def welcomed(self, scope: str, event_id: str, *, event: Event) -> Claim:
-        """Marks that the welcome of an event was sent."""
+        """Adds users in one transaction; those that exist stay as they are."""
 
 
 class SqliteUsers:
@@ -45,21 +34,13 @@ class SqliteUsers:
     async def find(self, user_id: str) -> User | None:
         """See the port."""
 
-        def call(connection: sqlite3.Connection) -> User | None:
+        def work(connection: sqlite3.Connection) -> User | None:
             row = connection.execute("SELECT user_id, email, name FROM users WHERE user_id = ?", (user_id,)).fetchone()
             return None if row is None else User(*row)
 
-        return await self._database.run(call)
-
-    async def was_welcomed(self, scope: str, event_id: str, *, event: Event) -> Claim:
-        """See the port."""
-        return await self._database.run(lambda connection: seen(connection, scope, event_id, event=event))
+        return await self._database.run(work)
 
     async def add(self, users: Iterable[User]) -> None:
         """See the port."""
-        rows = [(user.user_id, user.email, user.name) for user in users]
-        await self._database.run(lambda connection: connection.executemany("REPLACE INTO users VALUES (?, ?, ?)", rows))
-
-    async def welcomed(self, scope: str, event_id: str, *, event: Event) -> Claim:
-        """See the port."""
-        return await self._database.run(lambda connection: claim(connection, scope, event_id, event=event))
+        insert = "INSERT INTO users (user_id, email, name) VALUES (?, ?, ?) ON CONFLICT (user_id) DO NOTHING"
+        await self._database.run(lambda connection: connection.executemany(insert, users))

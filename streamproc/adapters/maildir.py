@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from email.message import EmailMessage
 from os import getpid
 from pathlib import Path
@@ -25,6 +25,7 @@ class Maildir:
 
     def __init__(self, directory: str | Path) -> None:
         """Makes the folder. Raises ConfigError when that cannot be done."""
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="maildir")
         self._tmp, self._new = Path(directory, "tmp"), Path(directory, "new")
         try:
             for folder in (self._tmp, self._new, Path(directory, "cur")):
@@ -34,13 +35,13 @@ class Maildir:
 
     async def send(self, message: EmailMessage) -> None:
         """See the port. A file in `new` is always whole; it is not forced to disk."""
-        await asyncio.to_thread(self._write, message)
+        await asyncio.get_running_loop().run_in_executor(self._writer, self._write, message)
 
     def _write(self, message: EmailMessage) -> None:
         content = message.as_bytes()
         message_id = str(message["Message-ID"] or "").encode(errors="surrogateescape") or content
         name = hashlib.sha256(message_id).hexdigest()[:40] + ".eml"
-        unfinished = self._tmp / f"{name}.{getpid()}.{threading.get_ident()}"
+        unfinished = self._tmp / f"{name}.{getpid()}.{id(self)}"
         try:
             unfinished.write_bytes(content)
             unfinished.replace(self._new / name)

@@ -1,18 +1,19 @@
-"""SQLite: one file, one thread that writes it, numbered migrations.
+"""SQLite: one writer thread, write-ahead log, calls that wait share a transaction.
 
-Calls that wait while a transaction runs share the next one, each inside a savepoint of its own. A call fails alone
-when its own work raises, and together with its neighbours when SQLite fails (locked, full) or the commit does.
+SQLite allows one writer at a time, so one thread owns the connection. The calls that wait when it is free run in one
+transaction, each in a savepoint of its own: a call that fails takes back only what it did, and nobody gets a result
+before the transaction is committed.
 """
 
 import asyncio
-import re
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, TypeVar
+from threading import Lock
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -21,186 +22,184 @@ from streamproc.errors import ConfigError
 
 T = TypeVar("T")
 
-BUSY_S = 5.0
-"""How long a transaction waits for another process's before it fails with `database is locked`."""
+PREFIX = "sqlite:///"
+BUSY_TIMEOUT_S = 5.0
+CALLS_MAX = 1_000
+"""Calls in one transaction at most, so that other processes get their turn."""
 
 
 class StoreOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Section `[store]`."""
 
-    url: Annotated[str, Meta(description="sqlite:///file (relative) or sqlite:////file (absolute)")] = (
+    url: Annotated[str, Meta(description="sqlite:///relative/file or sqlite:////absolute/file")] = (
         "sqlite:///data/streamproc.db"
     )
 
 
-class _Raised(NamedTuple):
-    error: BaseException
+class _Call:
+    """What one caller wants done, and where its answer goes."""
 
+    __slots__ = ("_answer", "_error", "_loop", "_value", "_work")
 
-class _Call(NamedTuple):
-    work: Callable[[sqlite3.Connection], Any]
-    answer: "asyncio.Future[Any]"
+    def __init__(self, work: Callable[[sqlite3.Connection], Any], answer: "asyncio.Future[Any]") -> None:
+        self._work = work
+        self._answer = answer
+        self._loop = answer.get_loop()
+        self._value: Any = None
+        self._error: BaseException | None = None
+
+    def run(self, connection: sqlite3.Connection) -> None:
+        """Does the work in a savepoint. Raises only what ended the whole transaction."""
+        if self._answer.cancelled():
+            return
+        connection.execute("SAVEPOINT call")
+        try:
+            self._value = self._work(connection)
+        except BaseException as error:
+            if not connection.in_transaction:
+                raise  # a full disk, for one, rolls back everything
+            self._error = error
+            connection.execute("ROLLBACK TO call")
+        connection.execute("RELEASE call")
+
+    def end(self, error: BaseException | None) -> None:
+        """Answers from the writer thread; `error` is why nothing was committed."""
+        with suppress(RuntimeError):  # its loop is closed: nobody waits
+            self._loop.call_soon_threadsafe(self._settle, error or self._error)
+
+    def _settle(self, error: BaseException | None) -> None:
+        if self._answer.done():
+            return
+        if error is None:
+            self._answer.set_result(self._value)
+        else:
+            self._answer.set_exception(error)
 
 
 class SqliteDatabase:
-    """A database file; used from one event loop at a time."""
+    """An open database, usable from any event loop. Made by `open_sqlite`."""
 
-    def __init__(self, connection: sqlite3.Connection, thread: ThreadPoolExecutor) -> None:
+    def __init__(self, connection: sqlite3.Connection, writer: ThreadPoolExecutor) -> None:
         self._connection = connection
-        self._thread = thread
+        self._writer = writer
+        self._lock = Lock()
         self._waiting: list[_Call] = []
-        self._running: asyncio.Future[list[Any]] | None = None
-        self._open = True
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Runs `work` in the writer's thread and returns what it returned, once that is committed.
+        """Runs `work(connection)` in a transaction, on the writer thread, and returns its result once committed.
 
-        What it raises rolls back what it did; it must not commit or roll back itself. Raises sqlite3.Error when
-        the database is locked for longer than `BUSY_S`, full or damaged: nothing of the call is kept then. A call
-        that is cancelled before its turn does nothing; after that it runs to its end.
+        What `work` raises is raised here and its changes are taken back. It must neither begin nor end a transaction.
+        Raises sqlite3.Error when the database is locked, for more than BUSY_TIMEOUT_S, or full: nothing was changed
+        then. Raises RuntimeError once the database is closed.
         """
-        if not self._open:
-            raise sqlite3.ProgrammingError("the database is closed")
         loop = asyncio.get_running_loop()
-        call = _Call(work, loop.create_future())
-        self._waiting.append(call)
-        if self._is_idle(loop):
-            self._start(loop)
-        return await call.answer  # type: ignore[no-any-return]
+        answer: asyncio.Future[T] = loop.create_future()
+        with self._lock:
+            self._waiting.append(_Call(work, answer))
+            first = len(self._waiting) == 1
+        if first:
+            loop.run_in_executor(self._writer, self._write)
+        return await answer
 
-    async def close(self) -> None:
-        """Ends what was asked for before, then closes the file."""
-        self._open = False
-        loop = asyncio.get_running_loop()
-        while self._running is not None and not self._is_idle(loop):
-            await asyncio.wait([self._running])
-        await loop.run_in_executor(self._thread, self._connection.close)
+    def _write(self) -> None:
+        with self._lock:
+            calls, self._waiting = self._waiting, []
+        for start in range(0, len(calls), CALLS_MAX):
+            together = calls[start : start + CALLS_MAX]
+            error = _commit(self._connection, together)
+            for call in together:
+                call.end(error)
 
-    def _is_idle(self, loop: asyncio.AbstractEventLoop) -> bool:
-        # A loop that ended with a transaction under way never heard of its end; the thread still keeps the order.
-        return self._running is None or self._running.get_loop() is not loop
 
-    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
-        calls = [call for call in self._waiting if not call.answer.cancelled()]
-        self._waiting = []
-        self._running = None
-        if calls:
-            self._running = loop.run_in_executor(self._thread, self._transact, calls)
-            self._running.add_done_callback(lambda running: self._ended(calls, running.result(), loop))
-
-    def _ended(self, calls: Sequence[_Call], results: Sequence[Any], loop: asyncio.AbstractEventLoop) -> None:
-        for call, result in zip(calls, results, strict=True):
-            if call.answer.done():
-                continue
-            if isinstance(result, _Raised):
-                call.answer.set_exception(result.error)
-            else:
-                call.answer.set_result(result)
-        self._start(loop)
-
-    def _transact(self, calls: Sequence[_Call]) -> list[Any]:
-        db = self._connection
-        try:
-            db.execute("BEGIN IMMEDIATE")
-            results = [self._call(call) for call in calls]
-            db.execute("COMMIT")
-            return results
-        except BaseException as error:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
-            return [_Raised(error)] * len(calls)
-
-    def _call(self, call: _Call) -> Any:
-        db = self._connection
-        db.execute("SAVEPOINT one_call")
-        try:
-            result = call.work(db)
-        except BaseException as error:
-            if not db.in_transaction:  # SQLite rolled back the whole transaction, as it does when the disk is full
-                raise
-            db.execute("ROLLBACK TO one_call")
-            result = _Raised(error)
-        db.execute("RELEASE one_call")
-        return result
+def _commit(connection: sqlite3.Connection, calls: Sequence[_Call]) -> BaseException | None:
+    """Runs calls in one transaction; what it returns ended it."""
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        for call in calls:
+            call.run(connection)
+        connection.execute("COMMIT")
+    except BaseException as error:
+        with suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        return error
+    return None
 
 
 @asynccontextmanager
 async def open_sqlite(url: str, migrations: Path) -> AsyncIterator[SqliteDatabase]:
-    """Opens `sqlite:///file`, makes the file and its folder if missing, and applies the migrations it lacks.
+    """Opens a database file, made with its folder where missing, and applies what is new in `migrations`.
 
-    `migrations` holds `001_name.sql`, `002_name.sql` and so on. Raises ConfigError for another kind of url, for a
-    file that is no usable database, and for one that was made by a later version of the program.
+    These are files `001_name.sql`, applied in order, once. At the end, calls under way are finished. Raises
+    ConfigError for an address that is not SQLite's, and for a file that cannot be opened or is of a newer program.
     """
-    path = _path(url)
-    with ThreadPoolExecutor(1, "sqlite") as thread:
+    file = _file_of(url)
+    with ThreadPoolExecutor(1, thread_name_prefix="sqlite") as writer:
+        connection = await _in_thread(writer.submit(_open, file, migrations))
         try:
-            connection = await asyncio.get_running_loop().run_in_executor(thread, _connect, path, migrations)
-        except (OSError, sqlite3.Error) as error:
-            raise ConfigError(f"store.url: cannot use {path}: {error}") from error
-        database = SqliteDatabase(connection, thread)
-        try:
-            yield database
+            yield SqliteDatabase(connection, writer)
         finally:
-            await database.close()
+            await _in_thread(writer.submit(connection.close))
 
 
-def _path(url: str) -> Path:
-    scheme, separator, path = url.partition(":///")
-    if scheme != "sqlite" or not separator or not path or "?" in path:
-        raise ConfigError(
-            "store.url: expected sqlite:///data/shop.db (relative) or sqlite:////var/lib/shop.db (absolute)"
-        )
+async def _in_thread(future: "Future[T]") -> T:
+    return await asyncio.wrap_future(future)
+
+
+def _file_of(url: str) -> Path:
+    path = url.removeprefix(PREFIX)
+    if path == url or not path.strip("/") or path.endswith("/") or set(path) & set("?#\0") or path == ":memory:":
+        raise ConfigError("store.url is not the address of a SQLite file: write sqlite:///data/streamproc.db")
     return Path(path)
 
 
-def _connect(path: Path, migrations: Path) -> sqlite3.Connection:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    give_up_at = time.monotonic() + BUSY_S
+def _open(file: Path, migrations: Path) -> sqlite3.Connection:
+    give_up_at = time.monotonic() + BUSY_TIMEOUT_S
     while True:
         try:
-            return _connect_once(path, migrations)
-        except sqlite3.OperationalError as error:
-            # Turning to WAL, or closing the last connection, locks others out without regard to the timeout.
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > give_up_at:
-                raise
-            time.sleep(0.02)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            return _open_once(file, migrations)
+        except (OSError, sqlite3.Error) as error:
+            # What turns to the write-ahead log, or closes last, locks others out whatever their busy timeout.
+            if getattr(error, "sqlite_errorname", "") != "SQLITE_BUSY" or time.monotonic() > give_up_at:
+                raise ConfigError(f"store.url: {file} cannot be opened: {error}") from None
+        time.sleep(0.02)
 
 
-def _connect_once(path: Path, migrations: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+def _open_once(file: Path, migrations: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(file, timeout=BUSY_TIMEOUT_S, isolation_level=None)
     try:
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = NORMAL")
-        db.execute("PRAGMA foreign_keys = ON")
-        _migrate(db, migrations)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        _migrate(connection, migrations)
     except BaseException:
-        db.close()
+        connection.close()
         raise
-    return db
+    return connection
 
 
-def _migrate(db: sqlite3.Connection, folder: Path) -> None:
-    scripts = sorted(folder.glob("*.sql"))
-    db.execute("BEGIN IMMEDIATE")
-    with db:
-        db.execute("CREATE TABLE IF NOT EXISTS schema_version (version INTEGER PRIMARY KEY, name TEXT NOT NULL)")
-        (applied,) = db.execute("SELECT coalesce(max(version), 0) FROM schema_version").fetchone()
-        if applied > len(scripts):
-            raise ConfigError(f"store.url: the database has version {applied}, this program knows {len(scripts)}")
-        for version, script in enumerate(scripts, 1):
-            if script.name[:4] != f"{version:03}_":
-                raise ConfigError(f"{script}: expected {version:03}_name.sql: migrations count from 001 without a gap")
-            if version > applied:
-                for statement in _statements(script.read_text("utf-8")):
-                    db.execute(statement)
-                db.execute("INSERT INTO schema_version VALUES (?, ?)", (version, script.stem))
+def _migrate(connection: sqlite3.Connection, migrations: Path) -> None:
+    numbered = {int(file.name[:3]): file for file in sorted(migrations.glob("[0-9][0-9][0-9]_*.sql"))}
+    with connection:  # commits, or rolls back after an error
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("CREATE TABLE IF NOT EXISTS schema_version (version INTEGER PRIMARY KEY, applied_at REAL)")
+        (done,) = connection.execute("SELECT coalesce(max(version), 0) FROM schema_version").fetchone()
+        if done > max(numbered, default=0):
+            raise ConfigError(f"store.url: the database is at version {done}, newer than this program knows")
+        for version, file in numbered.items():
+            if version > done:
+                for statement in _statements(file.read_text("utf-8")):
+                    connection.execute(statement)
+                connection.execute("INSERT INTO schema_version VALUES (?, ?)", (version, time.time()))
 
 
 def _statements(script: str) -> Iterator[str]:
-    # executescript() would commit what is open, so that half a migration could stay.
+    """The statements of a script, which each end at the end of a line: executescript() would commit in between."""
     statement = ""
-    for part in re.split(r"(?<=;)", script):
-        statement += part
+    for line in script.splitlines(keepends=True):
+        statement += line
         if sqlite3.complete_statement(statement):
             yield statement
             statement = ""
+    if statement.strip():
+        yield statement

@@ -1,31 +1,39 @@
 CREATE TABLE users (
-    user_id TEXT PRIMARY KEY,
+    user_id TEXT NOT NULL PRIMARY KEY,
     email TEXT NOT NULL,
     name TEXT NOT NULL
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE stock (
-    sku TEXT PRIMARY KEY,
+    sku TEXT NOT NULL PRIMARY KEY,
     quantity INTEGER NOT NULL CHECK (quantity >= 0)
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE orders (
-    order_id TEXT PRIMARY KEY,
+    id INTEGER PRIMARY KEY,
+    order_id TEXT NOT NULL,
     user_id TEXT NOT NULL,
     event_id TEXT NOT NULL,
-    quantity INTEGER NOT NULL,
-    taken_at REAL NOT NULL
-) WITHOUT ROWID;
+    processed_at REAL NOT NULL
+) STRICT;
+
+CREATE TABLE order_items (
+    order_row INTEGER NOT NULL REFERENCES orders (id),
+    sku TEXT NOT NULL REFERENCES stock (sku),
+    quantity INTEGER NOT NULL CHECK (quantity > 0),
+    PRIMARY KEY (order_row, sku)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE readings (
-    event_id TEXT PRIMARY KEY,
+    event_id TEXT NOT NULL PRIMARY KEY,
+    fingerprint BLOB NOT NULL,
     sensor_id TEXT NOT NULL,
-    measured_at REAL NOT NULL,
+    timestamp REAL NOT NULL,
     temperature REAL NOT NULL,
     humidity REAL NOT NULL,
     processed_at REAL NOT NULL,
     deliveries INTEGER NOT NULL DEFAULT 1
-) WITHOUT ROWID;
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE processed (
     scope TEXT NOT NULL,
@@ -33,4 +41,4 @@ CREATE TABLE processed (
     fingerprint BLOB NOT NULL,
     deliveries INTEGER NOT NULL DEFAULT 1,
     PRIMARY KEY (scope, event_id)
-) WITHOUT ROWID
+) STRICT, WITHOUT ROWID;

@@ -1,0 +1,249 @@
+"""The SQLite adapter on files: transactions, what is shared, what is told, what migrations do."""
+
+import asyncio
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from streamproc.adapters.sqlite import SqliteDatabase, open_sqlite
+from streamproc.errors import ConfigError
+
+SCHEMA = """
+CREATE TABLE numbers (n INTEGER PRIMARY KEY);
+CREATE TABLE children (n INTEGER REFERENCES numbers (n) DEFERRABLE INITIALLY DEFERRED);
+"""
+
+
+@pytest.fixture
+def migrations(tmp_path: Path) -> Path:
+    folder = tmp_path / "migrations"
+    folder.mkdir()
+    (folder / "001_numbers.sql").write_text(SCHEMA)
+    return folder
+
+
+@pytest.fixture
+async def db(tmp_path: Path, migrations: Path) -> AsyncIterator[SqliteDatabase]:
+    async with open_sqlite(f"sqlite:///{tmp_path}/a.db", migrations) as database:
+        yield database
+
+
+def insert(connection: sqlite3.Connection, n: int, then: Exception | None = None) -> int:
+    connection.execute("INSERT INTO numbers VALUES (?)", (n,))
+    if then is not None:
+        raise then
+    return n
+
+
+def numbers(tmp_path: Path) -> list[int]:
+    connection = sqlite3.connect(tmp_path / "a.db")
+    found = [n for (n,) in connection.execute("SELECT n FROM numbers ORDER BY n")]
+    connection.close()
+    return found
+
+
+class Traffic:
+    """Holds the writer thread until `go`, so that the calls made meanwhile wait together."""
+
+    def __init__(self, db: SqliteDatabase) -> None:
+        self.statements: list[str] = []
+        self._gate = threading.Event()
+        self._held = asyncio.ensure_future(db.run(self._hold))
+
+    def _hold(self, connection: sqlite3.Connection) -> None:
+        self._gate.wait()
+        connection.set_trace_callback(self.statements.append)
+
+    async def go(self) -> None:
+        self._gate.set()
+        await self._held
+
+
+Work = Callable[[sqlite3.Connection], object]
+
+
+async def waiting(db: SqliteDatabase, *works: Work) -> tuple[Traffic, list["asyncio.Task[object]"]]:
+    traffic = Traffic(db)
+    await asyncio.sleep(0)
+    tasks = [asyncio.ensure_future(db.run(work)) for work in works]
+    await asyncio.sleep(0)
+    return traffic, tasks
+
+
+async def test_a_call_is_committed_when_it_returns(db: SqliteDatabase, tmp_path: Path) -> None:
+    assert await db.run(lambda connection: insert(connection, 7)) == 7
+    assert numbers(tmp_path) == [7]
+
+
+async def test_a_call_that_fails_takes_back_what_it_did(db: SqliteDatabase, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no"):
+        await db.run(lambda connection: insert(connection, 7, ValueError("no")))
+    assert numbers(tmp_path) == []
+    await db.run(lambda connection: insert(connection, 8))
+    assert numbers(tmp_path) == [8]
+
+
+async def test_calls_that_wait_share_a_transaction(db: SqliteDatabase, tmp_path: Path) -> None:
+    traffic, tasks = await waiting(db, *(lambda c, n=n: insert(c, n) for n in range(50)))
+    await traffic.go()
+    assert await asyncio.gather(*tasks) == list(range(50))
+    assert numbers(tmp_path) == list(range(50))
+    assert traffic.statements.count("BEGIN IMMEDIATE") == 1
+
+
+async def test_a_call_that_fails_among_others_takes_back_only_its_own(db: SqliteDatabase, tmp_path: Path) -> None:
+    error = ValueError("no")
+    works: list[Work] = [lambda c, n=n: insert(c, n, error if n == 2 else None) for n in range(4)]  # type: ignore[misc]
+    traffic, tasks = await waiting(db, *works)
+    await traffic.go()
+    assert await asyncio.gather(*tasks, return_exceptions=True) == [0, 1, error, 3]
+    assert numbers(tmp_path) == [0, 1, 3]
+
+
+async def test_nobody_succeeds_when_the_commit_fails(db: SqliteDatabase, tmp_path: Path) -> None:
+    traffic, tasks = await waiting(
+        db, lambda c: insert(c, 1), lambda c: c.execute("INSERT INTO children VALUES (99)"), lambda c: insert(c, 2)
+    )
+    await traffic.go()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(result) for result in results] == [sqlite3.IntegrityError] * 3
+    assert numbers(tmp_path) == []
+    assert await db.run(lambda connection: insert(connection, 3)) == 3
+
+
+async def test_a_transaction_that_is_gone_fails_all_its_calls(db: SqliteDatabase, tmp_path: Path) -> None:
+    def lose(connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT OR ROLLBACK INTO numbers VALUES (1)")
+
+    traffic, tasks = await waiting(db, lambda c: insert(c, 1), lose, lambda c: insert(c, 2))
+    await traffic.go()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(result) for result in results] == [sqlite3.IntegrityError] * 3
+    assert numbers(tmp_path) == []
+
+
+async def test_a_cancelled_call_does_not_disturb_others(db: SqliteDatabase, tmp_path: Path) -> None:
+    traffic, tasks = await waiting(db, *(lambda c, n=n: insert(c, n) for n in range(3)))
+    tasks[1].cancel()
+    await traffic.go()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert results[::2] == [0, 2]
+    assert isinstance(results[1], asyncio.CancelledError)
+
+
+async def test_a_full_database_is_told(db: SqliteDatabase, tmp_path: Path) -> None:
+    def fill(connection: sqlite3.Connection) -> None:
+        connection.execute("PRAGMA max_page_count = 1")
+        connection.executemany("INSERT INTO numbers VALUES (?)", ((n,) for n in range(100_000)))
+
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        await db.run(fill)
+    assert numbers(tmp_path) == []
+
+
+async def test_a_locked_database_is_told(db: SqliteDatabase, tmp_path: Path) -> None:
+    await db.run(lambda connection: connection.execute("PRAGMA busy_timeout = 0"))
+    other = sqlite3.connect(tmp_path / "a.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        await db.run(lambda connection: insert(connection, 1))
+    other.close()
+    assert await db.run(lambda connection: insert(connection, 1)) == 1
+
+
+async def test_closing_finishes_what_runs(tmp_path: Path, migrations: Path) -> None:
+    async with open_sqlite(f"sqlite:///{tmp_path}/a.db", migrations) as db:
+        traffic, tasks = await waiting(db, lambda c: insert(c, 1))
+        going = asyncio.ensure_future(traffic.go())
+    assert await asyncio.gather(going, *tasks) == [None, 1]
+    assert numbers(tmp_path) == [1]
+    assert not (tmp_path / "a.db-wal").exists()
+
+
+async def test_it_works_from_another_event_loop(db: SqliteDatabase, tmp_path: Path) -> None:
+    await asyncio.to_thread(lambda: asyncio.run(db.run(lambda connection: insert(connection, 1))))
+    await db.run(lambda connection: insert(connection, 2))
+    assert numbers(tmp_path) == [1, 2]
+
+
+WORKER = """
+import asyncio, sys
+from pathlib import Path
+from streamproc.adapters.sqlite import open_sqlite
+async def main(url, migrations, start):
+    async with open_sqlite(url, Path(migrations)) as db:
+        await asyncio.gather(*(db.run(lambda c, n=n: c.execute("INSERT INTO numbers VALUES (?)", (n,)))
+                               for n in range(start, start + 200)))
+asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+"""
+
+
+def test_processes_that_start_together_share_a_file(tmp_path: Path, migrations: Path) -> None:
+    command = [sys.executable, "-c", WORKER, f"sqlite:///{tmp_path}/a.db", str(migrations)]
+    workers = [subprocess.Popen([*command, str(start)]) for start in (0, 200, 400)]
+    assert [worker.wait() for worker in workers] == [0, 0, 0]
+    assert numbers(tmp_path) == list(range(600))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "data/a.db",
+        "sqlite://",
+        "sqlite:///",
+        "sqlite:///folder/",
+        "sqlite:///:memory:",
+        "sqlite:///a.db?mode=ro",
+        "sqlite:///a\0b",
+        "postgresql://me:s3cret@db/shop",
+    ],
+)
+async def test_an_address_that_is_none_is_refused_in_a_sentence(url: str, migrations: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^store\.url [^\n]*: write sqlite:///data/streamproc\.db$") as caught:
+        await open_sqlite(url, migrations).__aenter__()
+    assert "s3cret" not in str(caught.value)
+
+
+async def test_the_folder_is_made(tmp_path: Path, migrations: Path) -> None:
+    async with open_sqlite(f"sqlite:///{tmp_path}/new/folder/a.db", migrations):
+        assert (tmp_path / "new/folder/a.db").is_file()
+
+
+async def test_a_file_that_is_no_database_is_refused(tmp_path: Path, migrations: Path) -> None:
+    (tmp_path / "a.db").write_bytes(b"no database, but longer than its header" * 100)
+    for name in ("a.db", "a.db/b.db", "migrations"):
+        with pytest.raises(ConfigError, match=r"^store\.url: .*cannot be opened: [^\n]+$"):
+            await open_sqlite(f"sqlite:///{tmp_path}/{name}", migrations).__aenter__()
+
+
+async def test_migrations_are_applied_in_order_and_once(tmp_path: Path, migrations: Path) -> None:
+    (migrations / "002_more.sql").write_text(
+        "-- a trigger; it holds semicolons\nCREATE TRIGGER double AFTER INSERT ON numbers WHEN new.n < 100\nBEGIN\n"
+        "  INSERT INTO numbers VALUES (new.n + 100);\nEND;\nINSERT INTO numbers VALUES (1);\n-- the end"
+    )
+    (migrations / "README.md").write_text("not a migration")
+    for _ in range(2):
+        async with open_sqlite(f"sqlite:///{tmp_path}/a.db", migrations):
+            pass
+    assert numbers(tmp_path) == [1, 101]
+
+
+async def test_a_migration_that_fails_changes_nothing(tmp_path: Path, migrations: Path) -> None:
+    (migrations / "002_bad.sql").write_text("CREATE TABLE more (n INTEGER);\nCREATE TABLE numbers (n INTEGER);\n")
+    with pytest.raises(ConfigError, match="table numbers already exists"):
+        await open_sqlite(f"sqlite:///{tmp_path}/a.db", migrations).__aenter__()
+    connection = sqlite3.connect(tmp_path / "a.db")
+    assert connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
+    connection.close()
+
+
+async def test_a_database_of_a_newer_program_is_refused(db: SqliteDatabase, tmp_path: Path, migrations: Path) -> None:
+    await db.run(lambda connection: connection.execute("INSERT INTO schema_version VALUES (2, 0)"))
+    with pytest.raises(ConfigError, match="version 2, newer than this program knows"):
+        await open_sqlite(f"sqlite:///{tmp_path}/a.db", migrations).__aenter__()

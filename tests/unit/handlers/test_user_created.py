@@ -1,0 +1,130 @@
+"""Welcome mails through the whole pipeline, into a real maildir."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from email.message import EmailMessage
+from typing import Any
+
+import pytest
+
+from handlers.app import app
+from handlers.services import Services
+from handlers.stores.processed import Delivery, Processed
+from handlers.stores.users import User
+from handlers.user_created import UserCreated
+from streamproc import testing
+from streamproc.model import OutRecord
+
+Record = Callable[[UserCreated, str], OutRecord]
+Mails = Callable[[], list[EmailMessage]]
+Query = Callable[[str], list[Any]]
+
+
+async def welcome(services: Services, *records: Any) -> testing.Result:
+    return await testing.run(app, records, services=services)
+
+
+async def test_a_user_is_welcomed(services: Services, mails: Mails) -> None:
+    await services.users.add([User("u-1", "zoe@example.com", "Zoë, of the ☃")])
+    result = await welcome(services, UserCreated("u-1"))
+    assert result.count("ok") == 1
+    (mail,) = mails()
+    assert [(address.addr_spec, address.display_name) for address in mail["To"].addresses] == [("zoe@example.com", "")]
+    assert mail["Subject"] == "Welcome, Zoë, of the ☃"
+    assert mail["Date"].datetime.timestamp() == testing.EPOCH
+    assert mail.get_content() == "Dear Zoë, of the ☃,\n\nwelcome to the shop.\n"
+
+
+async def test_a_repeat_sends_nothing_and_is_counted(
+    services: Services, record: Record, mails: Mails, query: Query
+) -> None:
+    await services.users.add([User("u-1", "u-1@example.com", "User")])
+    result = await welcome(services, *[record(UserCreated("u-1"), "e-1")] * 3, record(UserCreated("u-1"), "e-2"))
+    assert result.count("ok") == 4
+    assert len({mail["Message-ID"] for mail in mails()}) == len(mails()) == 2
+    assert query("SELECT scope, event_id, deliveries FROM processed ORDER BY event_id") == [
+        ("send_welcome_email/events", "e-1", 3),
+        ("send_welcome_email/events", "e-2", 1),
+    ]
+
+
+class CrashesFirst:
+    """Deliveries whose first record is lost, as in a crash after the mail."""
+
+    def __init__(self, processed: Processed) -> None:
+        self._processed = processed
+        self._crashed = False
+
+    async def seen(self, delivery: Delivery) -> bool:
+        return await self._processed.seen(delivery)
+
+    async def record(self, delivery: Delivery) -> None:
+        if not self._crashed:
+            self._crashed = True
+            raise OSError("crashed")
+        await self._processed.record(delivery)
+
+
+async def test_a_crash_after_the_mail_leaves_one_mail(services: Services, mails: Mails) -> None:
+    await services.users.add([User("u-1", "u-1@example.com", "User")])
+    crashing = replace(services, processed=CrashesFirst(services.processed))
+    result = await welcome(crashing, UserCreated("u-1"))
+    assert (result.count("ok"), result.count("retried")) == (1, 1)
+    assert len(mails()) == 1
+
+
+async def test_an_unknown_user_is_a_dead_letter(services: Services, mails: Mails, query: Query) -> None:
+    result = await welcome(services, UserCreated("u-1"))
+    assert result.dead_letters == [testing.DeadLetter("unknown_user", "test-0")]
+    assert mails() == []
+    assert query("SELECT * FROM processed") == []
+
+
+async def test_another_event_of_the_same_id_is_a_dead_letter(services: Services, record: Record, mails: Mails) -> None:
+    await services.users.add([User("u-1", "u-1@example.com", "One"), User("u-2", "u-2@example.com", "Two")])
+    result = await welcome(services, record(UserCreated("u-1"), "e-1"), record(UserCreated("u-2"), "e-1"))
+    assert result.dead_letters == [testing.DeadLetter("conflict", "e-1")]
+    assert [mail["To"] for mail in mails()] == ["u-1@example.com"]
+
+
+@pytest.mark.parametrize("name", ["a\r\nBcc: evil@example.com", "a\nb", "a\rb", "a\0b", "a\x85b", "a\u2028b", "a\x0bb"])
+async def test_a_name_cannot_break_out_of_its_header(name: str, services: Services, mails: Mails) -> None:
+    await services.users.add([User("u-1", "u-1@example.com", name)])
+    result = await welcome(services, UserCreated("u-1"))
+    assert result.dead_letters == [testing.DeadLetter("injection", "test-0")]
+    assert mails() == []
+
+
+@pytest.mark.parametrize(
+    "email",
+    [
+        "",
+        "nobody",
+        "a@b, c@d",
+        "a@b\r\nBcc: c@d",
+        "a@b\n",
+        "a@b\0",
+        "A <a@b>",
+        "a b@c",
+        "a@b>",
+        "ä@b",
+        "a@b;c@d",
+        "a@b@c",
+    ],
+)
+async def test_an_address_must_be_exactly_one(email: str, services: Services, mails: Mails) -> None:
+    await services.users.add([User("u-1", email, "User")])
+    result = await welcome(services, UserCreated("u-1"))
+    assert result.dead_letters == [testing.DeadLetter("injection", "test-0")]
+    assert mails() == []
+
+
+@pytest.mark.parametrize("event_id", ["../../evil", "a\r\nBcc: evil@example.com", "\u2028", "é" * 256])
+async def test_no_event_id_gets_into_a_header_or_a_path(
+    event_id: str, services: Services, record: Record, mails: Mails
+) -> None:
+    await services.users.add([User("u-1", "u-1@example.com", "User")])
+    await welcome(services, record(UserCreated("u-1"), event_id))
+    (mail,) = mails()
+    assert mail["Message-ID"].endswith("@shop.example>")
+    assert mail["Bcc"] is None
