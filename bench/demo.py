@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.brokers import Target, opened, say
-from bench.generate import SHORT_SKU, SKUS, STOCK, USERS, Produced, records
+from bench.generate import SKUS, STOCK, USERS, Produced, records
 from bench.memory_demo import run_in_memory
 from bench.publish import publish
 from bench.sinks import Found, Stored, Verdict, judge, look, read_topic, share
@@ -57,7 +57,7 @@ class Demo:
                 letters, alerts, seconds = self._on_kafka(target, folder, produced)
             else:
                 letters, alerts, seconds = run_in_memory(_settings(folder, {}), self._records(produced), self.events)
-            found = look(folder / "shop.db", folder / "mail", letters, alerts)
+            found = look(folder / "shop.db", folder / "mail", letters=letters, alerts=alerts)
             verdict = judge(produced, found)
             report = _report(target, verdict, found, seconds)
             print(_text(report, verdict, found))
@@ -109,7 +109,6 @@ def _settings(folder: Path, flags: dict[str, str]) -> Any:
 async def _seed(folder: Path) -> None:
     async with open_services(_settings(folder, {})) as services:
         await seed(services, users=USERS, skus=SKUS, quantity=STOCK)
-        await services.stock.put({SHORT_SKU: 0})
 
 
 class _Service:

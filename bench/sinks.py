@@ -6,13 +6,13 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from email import message_from_bytes
 from pathlib import Path
 
 from aiokafka import AIOKafkaConsumer
 
 from bench.generate import NUMBER, ORDER, SENSOR, SKUS, STOCK, USER, Produced
-from handlers.user_created import EVENT_ID
+from handlers.stores.processed import Delivery
+from handlers.user_created import message_id
 
 CONDITION = "__streamproc.errors.condition"
 
@@ -85,23 +85,23 @@ def judge(produced: Iterable[Produced], found: Found) -> Verdict:
     )
 
 
-def look(database: Path, mail: Path, letters: Iterable[Stored], alerts: Iterable[Stored]) -> Found:
+def look(database: Path, mail: Path, *, letters: Iterable[Stored], alerts: Iterable[Stored]) -> Found:
     """Counts what is there."""
     found = Found()
     with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
         _count_rows(connection, found)
-    welcomed = Counter(_number(_event_id(file)) for file in (mail / "new").iterdir())
-    found.handled[USER] = welcomed + Counter()
-    found.emails = welcomed.total()
+        sent = {_message_id(file) for file in (mail / "new").iterdir()}
+        found.emails = len(sent)
+        found.handled[USER] = _welcomed(connection, sent)
     for letter in letters:
         found.dead[int(letter.headers[NUMBER])] += 1
         found.conditions[letter.headers[CONDITION].decode()] += 1
-    found.alerts.update(_number(json.loads(alert.value)["eventId"]) for alert in alerts)
+    found.alerts.update(_number(json.loads(alert.value)["readingId"]) for alert in alerts)
     return found
 
 
 def _count_rows(connection: sqlite3.Connection, found: Found) -> None:
-    readings = connection.execute("SELECT event_id, deliveries, (processed_at - measured_at) * 1000 FROM readings")
+    readings = connection.execute("SELECT event_id, deliveries, (processed_at - timestamp) * 1000 FROM readings")
     rows = readings.fetchall()
     found.handled[SENSOR] = Counter({_number(event_id): deliveries for event_id, deliveries, _ in rows})
     found.latencies_ms = sorted(latency for _, _, latency in rows)
@@ -114,8 +114,17 @@ def _count_rows(connection: sqlite3.Connection, found: Found) -> None:
     found.pieces_taken = STOCK * SKUS - left
 
 
-def _event_id(mail: Path) -> str:
-    return str(message_from_bytes(mail.read_bytes())[EVENT_ID])
+def _message_id(mail: Path) -> str:
+    with mail.open("rb") as file:
+        return next(line[11:].strip().decode() for line in file if line.lower().startswith(b"message-id:"))
+
+
+def _welcomed(connection: sqlite3.Connection, sent: set[str]) -> Counter[int]:
+    """Deliveries of the welcomes whose mail is there, by record."""
+    rows = connection.execute(
+        "SELECT scope, event_id, fingerprint, deliveries FROM processed WHERE scope LIKE 'send_welcome_email/%'"
+    )
+    return Counter({_number(row[1]): row[3] for row in rows if message_id(Delivery(*row[:3])) in sent})
 
 
 def _number(event_id: str) -> int:

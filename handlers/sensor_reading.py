@@ -32,11 +32,12 @@ class SensorReading(Event, tag="sensor.reading"):
 
 
 class TemperatureAlert(Event, tag="temperature.alert"):
-    """A sensor measured more than `HOT`."""
+    """A sensor measured more than `HOT`. `reading_id` is the event id of the reading: repeats have the same."""
 
     sensor_id: str
     temperature: float
     timestamp: datetime
+    reading_id: str
 
 
 async def store_readings(readings: Sequence[SensorReading], ctx: BatchContext[Services]) -> Failures | None:
@@ -52,7 +53,8 @@ async def store_readings(readings: Sequence[SensorReading], ctx: BatchContext[Se
     conflicts = await ctx.services.readings.upsert(rows)
     for index, reading in enumerate(readings):
         if reading.temperature > HOT and index not in conflicts:
-            alert = TemperatureAlert(reading.sensor_id, reading.temperature, reading.timestamp)
+            reading_id = rows[index].event_id
+            alert = TemperatureAlert(reading.sensor_id, reading.temperature, reading.timestamp, reading_id)
             ctx.emit(alert, topic=ALERTS, key=reading.sensor_id)
     return Failures(dict.fromkeys(conflicts, CONFLICT)) if conflicts else None
 

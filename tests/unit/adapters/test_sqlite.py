@@ -52,10 +52,15 @@ class Traffic:
 
     def __init__(self, db: SqliteDatabase) -> None:
         self.statements: list[str] = []
+        self._reached = threading.Event()
         self._gate = threading.Event()
         self._held = asyncio.ensure_future(db.run(self._hold))
 
+    async def hold(self) -> None:
+        await asyncio.to_thread(self._reached.wait)
+
     def _hold(self, connection: sqlite3.Connection) -> None:
+        self._reached.set()
         self._gate.wait()
         connection.set_trace_callback(self.statements.append)
 
@@ -69,7 +74,7 @@ Work = Callable[[sqlite3.Connection], object]
 
 async def waiting(db: SqliteDatabase, *works: Work) -> tuple[Traffic, list["asyncio.Task[object]"]]:
     traffic = Traffic(db)
-    await asyncio.sleep(0)
+    await traffic.hold()
     tasks = [asyncio.ensure_future(db.run(work)) for work in works]
     await asyncio.sleep(0)
     return traffic, tasks
@@ -127,13 +132,29 @@ async def test_a_transaction_that_is_gone_fails_all_its_calls(db: SqliteDatabase
     assert numbers(tmp_path) == []
 
 
-async def test_a_cancelled_call_does_not_disturb_others(db: SqliteDatabase, tmp_path: Path) -> None:
+async def test_a_cancelled_call_does_nothing_and_disturbs_nobody(db: SqliteDatabase, tmp_path: Path) -> None:
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, what: complaints.append(what))
     traffic, tasks = await waiting(db, *(lambda c, n=n: insert(c, n) for n in range(3)))
     tasks[1].cancel()
+    await asyncio.sleep(0)
     await traffic.go()
     results = await asyncio.gather(*tasks, return_exceptions=True)
     assert results[::2] == [0, 2]
     assert isinstance(results[1], asyncio.CancelledError)
+    assert numbers(tmp_path) == [0, 2]
+    assert complaints == []
+
+
+async def test_an_answer_comes_to_the_loop_that_waits(db: SqliteDatabase) -> None:
+    asyncio.get_running_loop().set_debug(True)  # tells on answers from another thread
+    async with asyncio.timeout(10):
+        assert await db.run(lambda connection: insert(connection, 1)) == 1
+
+
+async def test_readers_and_the_writer_do_not_wait_for_each_other(db: SqliteDatabase) -> None:
+    pragmas = ("journal_mode", "synchronous", "foreign_keys")
+    assert await db.run(lambda c: [c.execute(f"PRAGMA {name}").fetchone()[0] for name in pragmas]) == ["wal", 1, 1]
 
 
 async def test_a_full_database_is_told(db: SqliteDatabase, tmp_path: Path) -> None:

@@ -48,8 +48,8 @@ async def test_a_batch_is_stored_with_the_time_of_its_processing(services: Servi
 async def test_an_alert_is_raised_above_thirty_degrees(services: Services) -> None:
     result = await store(services, *(reading(t, sensor=f"s-{t}") for t in (29.9, 30.0, 30.1, -40.0, 99.0)))
     assert alerts(result) == [
-        (b"s-30.1", TemperatureAlert("s-30.1", 30.1, NOON)),
-        (b"s-99.0", TemperatureAlert("s-99.0", 99.0, NOON)),
+        (b"s-30.1", TemperatureAlert("s-30.1", 30.1, NOON, "test-2")),
+        (b"s-99.0", TemperatureAlert("s-99.0", 99.0, NOON, "test-4")),
     ]
 
 
