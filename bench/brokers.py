@@ -1,6 +1,7 @@
 """Which Kafka to run on: `auto`, `embedded`, `docker`, `memory`, or an address."""
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,5 +56,8 @@ def _embedded(data_dir: Path, *, or_memory: bool) -> Iterator[Target]:
         say(f"{error}\nNO KAFKA: going on with the broker in memory, which is no proof of anything but the functions")
         yield Target("memory", "")
         return
-    with broker:
-        yield Target(f"apache-kafka {broker.version}", broker.bootstrap)
+    try:
+        with broker:
+            yield Target(f"apache-kafka {broker.version}", broker.bootstrap)
+    finally:
+        shutil.rmtree(data_dir, ignore_errors=True)
