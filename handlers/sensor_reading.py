@@ -47,7 +47,7 @@ async def store_readings(readings: Sequence[SensorReading], ctx: BatchContext[Se
     """
     processed_at = ctx.now.timestamp()
     rows = [
-        _row(reading, item.event_id, processed_at=processed_at)
+        _row(reading, item.topic, item.event_id, processed_at=processed_at)
         for reading, item in zip(readings, ctx.records, strict=True)
     ]
     conflicts = await ctx.services.readings.upsert(rows)
@@ -59,8 +59,9 @@ async def store_readings(readings: Sequence[SensorReading], ctx: BatchContext[Se
     return Failures(dict.fromkeys(conflicts, CONFLICT)) if conflicts else None
 
 
-def _row(reading: SensorReading, event_id: str, *, processed_at: float) -> Reading:
+def _row(reading: SensorReading, topic: str, event_id: str, *, processed_at: float) -> Reading:
     return Reading(
+        f"store_readings/{topic}",
         event_id,
         fingerprint(reading),
         reading.sensor_id,

@@ -33,11 +33,12 @@ async def send_welcome_email(event: UserCreated, ctx: Context[Services]) -> Reje
     this = delivery(event, ctx, function="send_welcome_email")
     services = ctx.services
     try:
-        if not await services.processed.seen(this):
-            user = await services.users.find(event.user_id)
-            if user is None:
-                return Reject("unknown_user")
-            await services.mailer.send(welcome(user, this, date=ctx.record_time))
+        user = await services.users.find(event.user_id)
+        if user is None:
+            return Reject("unknown_user")
+        mail = welcome(user, this, date=ctx.record_time)
+        if await services.processed.claim(this):
+            await services.mailer.send(mail)
             await services.processed.record(this)
     except Refused as refused:
         return refused.outcome

@@ -45,14 +45,22 @@ def delivery(event: Event, ctx: Context[Any], *, function: str) -> Delivery:
 class Processed(Protocol):
     """The deliveries whose effect lies outside of the database."""
 
-    async def seen(self, delivery: Delivery) -> bool:
-        """True, and counted, when it took effect before. Raises Refused for another event of the same id."""
+    async def claim(self, delivery: Delivery) -> bool:
+        """True when the effect is still to come; a repeat of one that was recorded is counted.
+
+        The id is this event's from here on. Raises Refused for another event of the same id.
+        """
 
     async def record(self, delivery: Delivery) -> None:
         """Remembers that it took effect. Raises Refused for another event of the same id."""
 
 
-_KNOWN = "SELECT 1 FROM processed WHERE scope = ? AND event_id = ?"
+_CLAIM = """
+INSERT INTO processed (scope, event_id, fingerprint, deliveries) VALUES (?, ?, ?, 0)
+ON CONFLICT (scope, event_id) DO UPDATE SET deliveries = deliveries + (deliveries > 0)
+WHERE fingerprint = excluded.fingerprint
+RETURNING deliveries
+"""
 _RECORD = """
 INSERT INTO processed (scope, event_id, fingerprint) VALUES (?, ?, ?)
 ON CONFLICT (scope, event_id) DO UPDATE SET deliveries = deliveries + 1 WHERE fingerprint = excluded.fingerprint
@@ -62,10 +70,14 @@ RETURNING deliveries
 
 def is_first(connection: sqlite3.Connection, delivery: Delivery) -> bool:
     """Records a delivery in the transaction of its effect; False when that is done already. Raises Refused."""
-    row = connection.execute(_RECORD, delivery).fetchone()
+    return _note(connection, _RECORD, delivery) == 1
+
+
+def _note(connection: sqlite3.Connection, statement: str, delivery: Delivery) -> int:
+    row = connection.execute(statement, delivery).fetchone()
     if row is None:
         raise Refused("conflict", "this event id came before with other content")
-    return bool(row[0] == 1)
+    return int(row[0])
 
 
 class SqliteProcessed:
@@ -74,14 +86,9 @@ class SqliteProcessed:
     def __init__(self, database: SqliteDatabase) -> None:
         self._database = database
 
-    async def seen(self, delivery: Delivery) -> bool:
+    async def claim(self, delivery: Delivery) -> bool:
         """See the port."""
-
-        def work(connection: sqlite3.Connection) -> bool:
-            known = connection.execute(_KNOWN, delivery[:2]).fetchone() is not None
-            return known and not is_first(connection, delivery)
-
-        return await self._database.run(work)
+        return await self._database.run(lambda connection: _note(connection, _CLAIM, delivery) == 0)
 
     async def record(self, delivery: Delivery) -> None:
         """See the port."""

@@ -8,8 +8,12 @@ from streamproc.adapters.sqlite import SqliteDatabase
 
 
 class Reading(NamedTuple):
-    """A row. Times in seconds since the Unix epoch, temperature in degrees Celsius, humidity in percent."""
+    """A row; `scope` is the function and the topic.
 
+    Times in seconds since the Unix epoch, temperature in degrees Celsius, humidity in percent.
+    """
+
+    scope: str
     event_id: str
     fingerprint: bytes
     sensor_id: str
@@ -30,11 +34,11 @@ class Readings(Protocol):
 
 
 _UPSERT = """
-INSERT INTO readings (event_id, fingerprint, sensor_id, timestamp, temperature, humidity, processed_at)
-VALUES (?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (event_id) DO UPDATE SET deliveries = deliveries + 1 WHERE fingerprint = excluded.fingerprint
+INSERT INTO readings (scope, event_id, fingerprint, sensor_id, timestamp, temperature, humidity, processed_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (scope, event_id) DO UPDATE SET deliveries = deliveries + 1 WHERE fingerprint = excluded.fingerprint
 """
-_OTHER = "SELECT 1 FROM readings WHERE event_id = ? AND fingerprint <> ?"
+_OTHER = "SELECT 1 FROM readings WHERE scope = ? AND event_id = ? AND fingerprint <> ?"
 
 
 class SqliteReadings:
@@ -49,7 +53,7 @@ class SqliteReadings:
         def work(connection: sqlite3.Connection) -> Collection[int]:
             if connection.executemany(_UPSERT, readings).rowcount == len(readings):
                 return ()
-            others = (connection.execute(_OTHER, reading[:2]).fetchone() for reading in readings)
+            others = (connection.execute(_OTHER, reading[:3]).fetchone() for reading in readings)
             return {index for index, other in enumerate(others) if other}
 
         return await self._database.run(work)

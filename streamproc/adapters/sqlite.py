@@ -84,6 +84,7 @@ class SqliteDatabase:
         self._writer = writer
         self._lock = Lock()
         self._waiting: list[_Call] = []
+        self._open = True
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Runs `work(connection)` in a transaction, on the writer thread, and returns its result once committed.
@@ -95,11 +96,19 @@ class SqliteDatabase:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()
         with self._lock:
+            if not self._open:
+                raise RuntimeError("the database is closed")
             self._waiting.append(_Call(work, answer))
             first = len(self._waiting) == 1
         if first:
             loop.run_in_executor(self._writer, self._write)
         return await answer
+
+    async def close(self) -> None:
+        """Finishes the calls under way and takes no more."""
+        with self._lock:
+            self._open = False
+        await _in_thread(self._writer.submit(self._connection.close))
 
     def _write(self) -> None:
         with self._lock:
@@ -135,10 +144,11 @@ async def open_sqlite(url: str, migrations: Path) -> AsyncIterator[SqliteDatabas
     file = _file_of(url)
     with ThreadPoolExecutor(1, thread_name_prefix="sqlite") as writer:
         connection = await _in_thread(writer.submit(_open, file, migrations))
+        database = SqliteDatabase(connection, writer)
         try:
-            yield SqliteDatabase(connection, writer)
+            yield database
         finally:
-            await _in_thread(writer.submit(connection.close))
+            await database.close()
 
 
 async def _in_thread(future: "Future[T]") -> T:

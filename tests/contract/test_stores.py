@@ -54,8 +54,8 @@ def order(**quantities: int) -> Order:
     return Order("o-1", "u-1", quantities, 1.5)
 
 
-def reading(event_id: str, fingerprint: bytes = ONE, *, processed_at: float = 2.5) -> Reading:
-    return Reading(event_id, fingerprint, "s-1", 1.25, 20.5, 40.0, processed_at)
+def reading(event_id: str, fingerprint: bytes = ONE, *, processed_at: float = 2.5, scope: str = "f/events") -> Reading:
+    return Reading(scope, event_id, fingerprint, "s-1", 1.25, 20.5, 40.0, processed_at)
 
 
 async def refusal(work: Any) -> str:
@@ -137,19 +137,28 @@ async def test_the_last_of_a_stock_is_sold_once(store: Store) -> None:
     assert store.query("SELECT count(*) FROM orders") == [(20,)]
 
 
-async def test_a_delivery_is_seen_once_it_is_recorded(store: Store) -> None:
+async def test_a_claim_is_open_until_it_is_recorded(store: Store) -> None:
     processed = store.services.processed
-    assert not await processed.seen(delivery("e-1"))
-    assert not await processed.seen(delivery("e-1"))
+    assert await processed.claim(delivery("e-1"))
+    assert await processed.claim(delivery("e-1"))
     await processed.record(delivery("e-1"))
-    assert await processed.seen(delivery("e-1"))
-    assert not await processed.seen(delivery("e-1", scope="g/events"))
-    assert store.query("SELECT scope, event_id, deliveries FROM processed") == [("f/events", "e-1", 2)]
+    assert not await processed.claim(delivery("e-1"))
+    assert await processed.claim(delivery("e-1", scope="g/events"))
+    assert store.query("SELECT scope, event_id, deliveries FROM processed ORDER BY scope") == [
+        ("f/events", "e-1", 2),
+        ("g/events", "e-1", 0),
+    ]
+
+
+async def test_a_claim_keeps_the_event_id_before_it_is_recorded(store: Store) -> None:
+    await store.services.processed.claim(delivery("e-1"))
+    assert await refusal(store.services.processed.claim(delivery("e-1", OTHER))) == "conflict"
+    assert store.query("SELECT fingerprint, deliveries FROM processed") == [(ONE, 0)]
 
 
 async def test_another_delivery_of_the_same_event_id_is_a_conflict(store: Store) -> None:
     await store.services.processed.record(delivery("e-1"))
-    assert await refusal(store.services.processed.seen(delivery("e-1", OTHER))) == "conflict"
+    assert await refusal(store.services.processed.claim(delivery("e-1", OTHER))) == "conflict"
     assert await refusal(store.services.processed.record(delivery("e-1", OTHER))) == "conflict"
     assert store.query("SELECT fingerprint, deliveries FROM processed") == [(ONE, 1)]
 
@@ -173,6 +182,12 @@ async def test_only_the_conflicting_readings_of_a_batch_are_named(store: Store) 
     assert set(await store.services.readings.upsert(batch)) == {1, 3}
     counted = "SELECT event_id, fingerprint, deliveries FROM readings ORDER BY event_id"
     assert store.query(counted) == [("e-1", ONE, 2), ("e-2", ONE, 1), ("e-3", OTHER, 1)]
+
+
+async def test_a_reading_of_the_same_event_id_in_another_scope_is_another(store: Store) -> None:
+    batch = [reading("e-1"), reading("e-1", OTHER, scope="f/other")]
+    assert not await store.services.readings.upsert(batch)
+    assert store.query("SELECT fingerprint FROM readings ORDER BY scope") == [(ONE,), (OTHER,)]
 
 
 async def test_nothing_to_store_is_no_error(store: Store) -> None:

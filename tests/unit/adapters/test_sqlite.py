@@ -149,7 +149,9 @@ async def test_a_cancelled_call_does_nothing_and_disturbs_nobody(db: SqliteDatab
 async def test_an_answer_comes_to_the_loop_that_waits(db: SqliteDatabase) -> None:
     asyncio.get_running_loop().set_debug(True)  # tells on answers from another thread
     async with asyncio.timeout(10):
-        assert await db.run(lambda connection: insert(connection, 1)) == 1
+        traffic, tasks = await waiting(db, lambda connection: insert(connection, 1))
+        await traffic.go()
+        assert await asyncio.gather(*tasks) == [1]
 
 
 async def test_readers_and_the_writer_do_not_wait_for_each_other(db: SqliteDatabase) -> None:
@@ -184,6 +186,14 @@ async def test_closing_finishes_what_runs(tmp_path: Path, migrations: Path) -> N
     assert await asyncio.gather(going, *tasks) == [None, 1]
     assert numbers(tmp_path) == [1]
     assert not (tmp_path / "a.db-wal").exists()
+
+
+async def test_a_closed_database_refuses_every_call(tmp_path: Path, migrations: Path) -> None:
+    async with open_sqlite(f"sqlite:///{tmp_path}/closed.db", migrations) as closed:
+        pass
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="closed"):
+            await asyncio.wait_for(closed.run(lambda connection: None), 5)
 
 
 async def test_it_works_from_another_event_loop(db: SqliteDatabase, tmp_path: Path) -> None:

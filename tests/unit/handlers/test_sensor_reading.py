@@ -12,6 +12,7 @@ from handlers.sensor_reading import SensorReading, TemperatureAlert
 from handlers.services import Services
 from streamproc import testing
 from streamproc.model import OutRecord
+from streamproc.stream.options import StreamOptions
 
 Record = Callable[[SensorReading, str], OutRecord]
 Query = Callable[[str], list[Any]]
@@ -69,6 +70,13 @@ async def test_only_the_conflicting_reading_of_a_batch_is_a_dead_letter(
     assert result.dead_letters == [testing.DeadLetter("conflict", "e-1")]
     assert [alert.temperature for _, alert in alerts(result)] == [31.0, 33.0]
     assert query("SELECT temperature FROM readings ORDER BY event_id") == [(31.0,), (33.0,)]
+
+
+async def test_topics_may_use_the_same_event_ids(services: Services) -> None:
+    values = {topic: testing.envelope(reading(sensor=topic), event_id="e-1") for topic in ("a", "b")}
+    records = [OutRecord(topic, value) for topic, value in values.items()]
+    result = await testing.run(app, records, services=services, options=StreamOptions(topics=["a", "b"]))
+    assert result.count("ok") == 2
 
 
 @pytest.mark.parametrize(

@@ -55,8 +55,8 @@ class CrashesFirst:
         self._processed = processed
         self._crashed = False
 
-    async def seen(self, delivery: Delivery) -> bool:
-        return await self._processed.seen(delivery)
+    async def claim(self, delivery: Delivery) -> bool:
+        return await self._processed.claim(delivery)
 
     async def record(self, delivery: Delivery) -> None:
         if not self._crashed:
@@ -85,6 +85,19 @@ async def test_another_event_of_the_same_id_is_a_dead_letter(services: Services,
     result = await welcome(services, record(UserCreated("u-1"), "e-1"), record(UserCreated("u-2"), "e-1"))
     assert result.dead_letters == [testing.DeadLetter("conflict", "e-1")]
     assert [mail["To"] for mail in mails()] == ["u-1@example.com"]
+
+
+async def test_the_first_of_two_events_of_one_id_at_once_keeps_its_mail(
+    services: Services, mails: Mails, query: Query
+) -> None:
+    users = ["u-1", "u-2"]
+    await services.users.add([User(user, f"{user}@example.com", "User") for user in users])
+    value = {user: testing.envelope(UserCreated(user), event_id="e-1") for user in users}
+    records = [OutRecord("events", value[user], key=user.encode()) for user in users]
+    result = await welcome(services, *records)
+    assert result.dead_letters == [testing.DeadLetter("conflict", "e-1")]
+    assert [mail["To"] for mail in mails()] == ["u-1@example.com"]
+    assert query("SELECT deliveries FROM processed") == [(1,)]
 
 
 @pytest.mark.parametrize("name", ["a\r\nBcc: evil@example.com", "a\nb", "a\rb", "a\0b", "a\x85b", "a\u2028b", "a\x0bb"])

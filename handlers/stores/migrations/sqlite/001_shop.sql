@@ -25,14 +25,16 @@ CREATE TABLE order_items (
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE readings (
-    event_id TEXT NOT NULL PRIMARY KEY,
+    scope TEXT NOT NULL,
+    event_id TEXT NOT NULL,
     fingerprint BLOB NOT NULL,
     sensor_id TEXT NOT NULL,
     timestamp REAL NOT NULL,
     temperature REAL NOT NULL,
     humidity REAL NOT NULL,
     processed_at REAL NOT NULL,
-    deliveries INTEGER NOT NULL DEFAULT 1
+    deliveries INTEGER NOT NULL DEFAULT 1,
+    PRIMARY KEY (scope, event_id)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE processed (
