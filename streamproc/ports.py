@@ -42,6 +42,9 @@ class Consumer(Protocol):
     def end_offsets(self) -> Mapping[TopicPartition, int]:
         """The end of each assigned partition as last heard from the broker; a partition not heard of is missing."""
 
+    def silent_s(self) -> float:
+        """Seconds since the broker last answered a fetch of what is polled, 0 while nothing is."""
+
     async def stop(self) -> None:
         """Leaves the group without commit and without calling the listener. Never raises, ends within seconds."""
 

@@ -178,7 +178,7 @@ class _Health:
 
     async def keep_looking(self) -> None:
         while True:
-            self._watch.look(self.snapshots(), self.end_offsets(), self.now())
+            self._watch.look(self.snapshots(), self.end_offsets(), silent_s=self._pool.silent_s(), now=self.now())
             await asyncio.sleep(LOOK_S)
 
 

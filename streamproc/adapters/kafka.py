@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -34,6 +35,7 @@ class KafkaConsumer:
         self._instance = f"{options.instance_id}-{member}" if options.instance_id and member else options.instance_id
         self._failure: BrokerError | None = None
         self._theirs: dict[TopicPartition, aiokafka.TopicPartition] = {}
+        self._asked: Sequence[aiokafka.TopicPartition] = ()
 
     async def start(self, listener: RebalanceListener) -> None:
         """See the port."""
@@ -84,6 +86,7 @@ class KafkaConsumer:
         if self._failure is not None:
             raise self._failure
         wanted = [self._theirs[partition] for partition in partitions if partition in self._theirs] or [_NOWHERE]
+        self._asked = wanted
         try:
             found = await self._client.getmany(*wanted, timeout_ms=int(timeout_s * 1000))
         except errors.KafkaError as error:
@@ -127,6 +130,13 @@ class KafkaConsumer:
         assigned = self._client.assignment() if self._theirs else ()
         ends = {ours: self._client.highwater(theirs) for ours, theirs in self._theirs.items() if theirs in assigned}
         return {partition: end for partition, end in ends.items() if end is not None}
+
+    def silent_s(self) -> float:
+        """See the port."""
+        assigned = self._client.assignment() if self._theirs else ()
+        answers = [self._client.last_poll_timestamp(asked) for asked in self._asked if asked in assigned]
+        heard = [answer / 1000 for answer in answers if answer is not None]
+        return max(0.0, time.time() - max(heard)) if heard else 0.0
 
     async def stop(self) -> None:
         """See the port."""

@@ -52,6 +52,7 @@ def configure(options: LogOptions, secrets: Collection[str], *, stream: TextIO |
     logging.basicConfig(level=options.level.upper(), handlers=[handler], force=True)
     for chatty in ("aiokafka", "uvicorn"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    logging.getLogger("aiokafka.cluster").setLevel(logging.CRITICAL)  # ten lines a second for a missing topic
     logging.captureWarnings(True)
     # Its report of a failed write would print the arguments of the log call, unmasked.
     logging.raiseExceptions = False

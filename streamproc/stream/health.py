@@ -10,6 +10,10 @@ DEAD_S = 180.0
 """One that is stuck for so long makes the process not live: it should be restarted."""
 
 
+SILENT_S = 15.0
+"""A broker that has not answered for so long makes the process not ready; it answers twice a second, also when idle."""
+
+
 class Watch:
     """Remembers when each partition last moved. Call `look` now and then, with the time in seconds."""
 
@@ -17,10 +21,14 @@ class Watch:
         self._moved: dict[TopicPartition, tuple[tuple[int, int], float]] = {}
         self._stuck_s: dict[TopicPartition, float] = {}
         self._assigned = False
+        self._silent_s = 0.0
         self._blocked: list[str] = []
 
-    def look(self, snapshots: Sequence[Snapshot], ends: Mapping[TopicPartition, int], now: float) -> None:
+    def look(
+        self, snapshots: Sequence[Snapshot], ends: Mapping[TopicPartition, int], *, silent_s: float, now: float
+    ) -> None:
         """Takes in how things stand."""
+        self._silent_s = silent_s
         partitions = [partition for snapshot in snapshots for partition in snapshot.partitions]
         self._assigned = bool(partitions)
         self._blocked = [
@@ -55,4 +63,6 @@ class Watch:
         """Why the process does no useful work; empty when it does."""
         if not self._assigned:
             return "no partition is assigned"
+        if self._silent_s > SILENT_S:
+            return f"Kafka has not answered for {self._silent_s:.0f} s"
         return "; ".join(self._blocked) or self._stuck(STUCK_S)

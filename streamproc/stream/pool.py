@@ -40,6 +40,10 @@ class Pool:
         """Frozen numbers of each pipeline."""
         return [pipeline.snapshot() for pipeline in self._pipelines]
 
+    def silent_s(self) -> float:
+        """Seconds since Kafka last answered, of the pipeline that waits longest."""
+        return max(pipeline.silent_s() for pipeline in self._pipelines)
+
     def end_offsets(self) -> Mapping[TopicPartition, int]:
         """The end of each assigned partition, where known."""
         return {partition: end for pipeline in self._pipelines for partition, end in pipeline.end_offsets().items()}
