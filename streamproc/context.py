@@ -3,10 +3,11 @@
 import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from streamproc.core.batcher import Batch
 from streamproc.core.ledger import Entry
 from streamproc.model import Event, Headers, OutRecord, Record
 
@@ -90,6 +91,11 @@ class _Call(Generic[S]):
     emitted: list[OutRecord] | None
 
     @property
+    def function(self) -> str:
+        """The name of the function."""
+        return self._run.name
+
+    @property
     def services(self) -> S:
         """What the application's `services` opened."""
         return self._run.services
@@ -155,3 +161,25 @@ class BatchContext(_Call[S]):
     def log(self) -> logging.LoggerAdapter[logging.Logger]:
         """A logger that names the function and how many records the call has."""
         return logging.LoggerAdapter(self._run.log, {"function": self._run.name, "records": len(self.records)})
+
+
+class Items(Sequence[Item]):
+    """The records of a batch, made when asked for."""
+
+    __slots__ = ("_batch", "_flat")
+
+    def __init__(self, batch: Batch) -> None:
+        self._batch = batch
+        self._flat: list[Item] | None = None
+
+    def _items(self) -> list[Item]:
+        if self._flat is None:
+            self._flat = [Item(work.entry, work.index, work.attempt) for work in self._batch.retried]
+            self._flat += [Item(entry, index, 1) for entry, indexes in self._batch.parts for index in indexes]
+        return self._flat
+
+    def __len__(self) -> int:
+        return len(self._batch)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._items()[index]

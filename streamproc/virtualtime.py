@@ -36,6 +36,14 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(self._thread_ended)
         return future
 
+    async def shutdown_default_executor(self) -> None:
+        """Waits for the loop's own threads; the wait itself happens in one."""
+        self.threads_at_work += 1
+        try:
+            await super().shutdown_default_executor()
+        finally:
+            self.threads_at_work -= 1
+
     def _thread_ended(self, _: object) -> None:
         self.threads_at_work -= 1
 

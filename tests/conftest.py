@@ -1,5 +1,6 @@
 """What tests share: one real Apache Kafka for the whole run, started when first asked for."""
 
+import gc
 import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -9,6 +10,14 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from streamproc.adapters.broker import start_broker
+
+# CPython 3.11.7 may fail to parse a test module when the collector runs in the middle of it (python/cpython#106905).
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """All test modules are parsed."""
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

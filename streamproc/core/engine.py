@@ -95,8 +95,16 @@ class Engine:
             if partition in self.ledgers
         )
 
-    def revoke(self, partitions: Iterable[TopicPartition]) -> None:
+    def cease(self, partitions: Iterable[TopicPartition]) -> None:
+        """Ends a drain: nothing of these partitions begins any more, so that what is finished can be committed."""
+        for partition in partitions:
+            self._letters.drop(partition, 0)
+            for function in self.functions:
+                function.drop(partition, 0)
+
+    def revoke(self, partitions: Collection[TopicPartition]) -> None:
         """Fences partitions: nothing that still comes in for them changes anything."""
+        self.cease(partitions)
         for partition in partitions:
             ledger = self.ledgers.pop(partition, None)
             if ledger is not None:
@@ -104,9 +112,6 @@ class Engine:
             self._gates.pop(partition, None)
             self._stopped.pop(partition, None)
             self._draining.discard(partition)
-            self._letters.drop(partition, 0)
-            for function in self.functions:
-                function.drop(partition, 0)
 
     def stop(self, stopped: PartitionStopped) -> None:
         """The client cannot read on in a partition; it is not asked for any more."""

@@ -7,24 +7,23 @@ is work left, so that slow calls spread in a few turns of the loop while fast on
 
 import asyncio
 import contextvars
-import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
 from streamproc.app import Stream
-from streamproc.context import BatchContext, Context, Item, Run
+from streamproc.context import BatchContext, Context, Items, Run
 from streamproc.core.batcher import Batch
 from streamproc.core.engine import Engine, Outcome
 from streamproc.core.function import Function
-from streamproc.model import Failure, Failures, OutRecord, Reject, RetryLater
+from streamproc.model import Failure, Failures, OutRecord
 from streamproc.ports import Observer, Producer
+from streamproc.stream.outcome import checked, checked_batch, failure
 
 SLICE_S = 0.005
 """A worker whose calls never wait gives way to the rest of the loop this often."""
-STACK_FRAMES = 20
-DELAY_MAX_S = 366 * 86_400
 
 
 class Slot:
@@ -153,7 +152,7 @@ class Executor:
                 taken = entry.events
                 events += [taken[index] for index in indexes]
         slot.started = self._run.now()
-        ctx = BatchContext(self._run, slot.started, _Items(batch))
+        ctx = BatchContext(self._run, slot.started, Items(batch))
         outcome: object = None
         try:
             outcome = await self._call(events, ctx)
@@ -167,32 +166,13 @@ class Executor:
                 return dict.fromkeys(range(len(events)), refused)
         return found
 
-    def _checked(self, slot: Slot, outcome: object) -> Outcome:
+    def _checked(self, slot: Slot, returned: object) -> Outcome:
+        return self._expired(slot) if slot.expired else checked(returned)
+
+    def _checked_batch(self, slot: Slot, returned: object, size: int) -> dict[int, Outcome] | None:
         if slot.expired:
-            return self._expired(slot)
-        if outcome is None or isinstance(outcome, Reject | RetryLater):
-            return _sound(outcome)
-        kind = type(outcome).__name__
-        return Failure("HandlerError", f"returned {kind}; a function returns nothing, Reject or RetryLater")
-
-    def _checked_batch(self, slot: Slot, outcome: object, size: int) -> dict[int, Outcome] | None:
-        if isinstance(outcome, Failures) and not slot.expired:
-            if any(not 0 <= index < size for index in outcome.by_index):
-                failure = Failure("HandlerError", f"Failures names an index outside of the batch of {size}")
-                return dict.fromkeys(range(size), failure)
-            return {index: self._named(ending) for index, ending in outcome.by_index.items()}
-        found = self._checked(slot, outcome)
-        return None if found is None else dict.fromkeys(range(size), found)
-
-    def _named(self, ending: object) -> Outcome:
-        if isinstance(ending, BaseException):
-            return self._failure(ending)
-        if isinstance(ending, Reject | RetryLater):
-            return _sound(ending)
-        return Failure(
-            "HandlerError",
-            f"Failures holds a {type(ending).__name__}; expected Reject, RetryLater or an error",
-        )
+            return dict.fromkeys(range(size), self._expired(slot))
+        return checked_batch(returned, size, self._parts.mask)
 
     def _failed(self, slot: Slot, error: BaseException) -> Failure:
         """What an exception means. A worker that is stopped ends, whatever its call made of the cancellation."""
@@ -203,7 +183,7 @@ class Executor:
             return self._expired(slot)
         self._revive(slot)
         self._parts.failed(self._declared.name, error)
-        return self._failure(error)
+        return failure(error, self._parts.mask)
 
     @staticmethod
     def _revive(slot: Slot) -> None:
@@ -220,17 +200,12 @@ class Executor:
         self._parts.failed(self._declared.name, error)
         return Failure("TimeoutError", str(error))
 
-    def _failure(self, error: BaseException) -> Failure:
-        mask = self._parts.mask
-        stack = "".join(traceback.format_exception(error, limit=-STACK_FRAMES))
-        return Failure(type(error).__name__, mask(_text(error)), mask(stack))
-
     async def _emit(self, records: list[OutRecord]) -> Failure | None:
         try:
             results = await self._parts.producer.send(records)
         except Exception as error:  # a key or value that is no bytes, say
             self._parts.failed(self._declared.name, error)
-            return self._failure(error)
+            return failure(error, self._parts.mask)
         errors = [error for error in results if error is not None]
         if not errors:
             return None
@@ -277,65 +252,13 @@ class Executor:
             self._threads.shutdown(wait=False, cancel_futures=True)
 
 
+@dataclass(frozen=True, slots=True)
 class Parts:
-    """What the executors of a pipeline share."""
+    """What the executors of a pipeline share. `failed` is told of each call that failed, with the function's name."""
 
-    __slots__ = ("failed", "kick", "mask", "observer", "producer", "spawn")
-
-    def __init__(
-        self,
-        producer: Producer,
-        observer: Observer,
-        *,
-        spawn: Callable[[Any], "asyncio.Task[None]"],
-        kick: Callable[[], None],
-        failed: Callable[[str, BaseException], None],
-        mask: Callable[[str], str],
-    ) -> None:
-        self.producer = producer
-        self.observer = observer
-        self.spawn = spawn
-        self.kick = kick
-        self.failed = failed
-        self.mask = mask
-
-
-class _Items(Sequence[Item]):
-    """The records of a batch, made when asked for."""
-
-    __slots__ = ("_batch", "_flat")
-
-    def __init__(self, batch: Batch) -> None:
-        self._batch = batch
-        self._flat: list[Item] | None = None
-
-    def _items(self) -> list[Item]:
-        if self._flat is None:
-            self._flat = [Item(work.entry, work.index, work.attempt) for work in self._batch.retried]
-            self._flat += [Item(entry, index, 1) for entry, indexes in self._batch.parts for index in indexes]
-        return self._flat
-
-    def __len__(self) -> int:
-        return len(self._batch)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._items()[index]
-
-
-def _sound(outcome: Reject | RetryLater | None) -> Outcome:
-    """The outcome with fields of the declared types; they end up in headers and timers, where others would fail."""
-    if isinstance(outcome, Reject):
-        return Reject(_text(outcome.reason), _text(outcome.detail))
-    if isinstance(outcome, RetryLater):
-        after_s: object = outcome.after_s
-        if not (isinstance(after_s, int | float) and abs(after_s) <= DELAY_MAX_S):
-            return Failure("HandlerError", f"RetryLater.after_s is {_text(after_s)[:64]}, not a number of seconds")
-        return RetryLater(after_s, _text(outcome.detail))
-    return None
-
-
-def _text(value: object) -> str:
-    try:
-        return str(value)
-    except Exception:
-        return "an error that cannot say what it is"
+    producer: Producer
+    observer: Observer
+    spawn: Callable[[Any], "asyncio.Task[None]"]
+    kick: Callable[[], None]
+    failed: Callable[[str, BaseException], None]
+    mask: Callable[[str], str]

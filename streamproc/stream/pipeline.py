@@ -5,7 +5,7 @@
     engine.due -> dead letters, commits            the settler        settle.py
 
 Giving partitions up (a rebalance, the end) is one drain, always in this order: stop intake, let what has begun end,
-commit what is finished, fence, release. What is not finished by the deadline is delivered again to the next owner.
+begin nothing more, commit what is finished, fence, release. What is not finished by the deadline is delivered again to the next owner.
 """
 
 import asyncio
@@ -176,6 +176,7 @@ class Pipeline:
         self._settler.kick()
         while (busy := self.engine.draining(partitions, deadline)) and self._around.now() < deadline:
             await asyncio.sleep(DRAIN_TICK_S)
+        self.engine.cease(partitions)
         await self._settler.finish(partitions)
         self.engine.revoke(partitions)
         return not busy
@@ -189,6 +190,10 @@ class Pipeline:
     def snapshot(self) -> Snapshot:
         """Frozen numbers."""
         return self.engine.snapshot()
+
+    def silent_s(self) -> float:
+        """Seconds since Kafka last answered."""
+        return self._around.consumer.silent_s()
 
     def end_offsets(self) -> Mapping[TopicPartition, int]:
         """The end of each assigned partition, where known."""

@@ -87,3 +87,12 @@ async def test_poison_is_dead_lettered_byte_for_byte() -> None:
     assert result.dead_letters[0].record is not None
     assert result.dead_letters[0].record.value == testing.envelope(b"{", event_id="test-1")
     assert result.count("ok") == 2
+
+
+async def test_a_function_may_use_threads_of_the_loop() -> None:
+    async def handle(event: Ping, ctx: Any) -> None:
+        assert await asyncio.to_thread(lambda: event.n) == event.n
+        assert ctx.function == "handle"
+
+    result = await testing.run(App(functions=[Stream(Ping, handle)]), [Ping(n) for n in range(5)])
+    assert result.count("ok") == 5
