@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from streamproc.core.batcher import Batch
+from streamproc.core.counts import Counts
 from streamproc.core.function import Function
 from streamproc.core.gate import Gate
 from streamproc.core.lanes import Work
@@ -18,7 +19,6 @@ from streamproc.core.plan import FunctionPlan, Limits, Routed
 from streamproc.core.retry import GiveUp, decide
 from streamproc.model import (
     Failure,
-    PartitionSnapshot,
     PartitionStopped,
     Poison,
     Reject,
@@ -26,9 +26,6 @@ from streamproc.model import (
     Snapshot,
     TopicPartition,
 )
-
-CONDITIONS_MAX = 100
-"""Functions name their own conditions; those beyond so many are counted as one."""
 
 Outcome = RetryLater | Reject | Failure | None
 """How a call ended for one record; None is done."""
@@ -49,8 +46,7 @@ class Engine:
     def __init__(self, plans: Sequence[FunctionPlan], limits: Limits, draw: Callable[[], float]) -> None:
         self.functions = [Function(plan) for plan in plans]
         self.ledgers: dict[TopicPartition, Ledger] = {}
-        self.records: Counter[tuple[str, str, str]] = Counter()
-        self.conditions: Counter[str] = Counter()
+        self._counts = Counts()
         self.epoch = 0
         self._limits = limits
         self._draw = draw
@@ -60,8 +56,6 @@ class Engine:
         self._stopped: dict[TopicPartition, PartitionStopped] = {}
         self._draining: set[TopicPartition] = set()
         self._commit_at = 0.0
-
-    # Partitions come and go
 
     def assign(self, starts: Mapping[TopicPartition, int]) -> None:
         """Opens a ledger per partition, at the offset it is read from, in a new epoch."""
@@ -136,8 +130,6 @@ class Engine:
             return "span"
         return "" if self._gates[partition].observe(ledger.unsettled) else "records"
 
-    # A record's life
-
     def admit(self, routed: Sequence[Routed], now: float) -> None:
         """Enters batches in offset order. What belongs to no open ledger is ignored."""
         for one in routed:
@@ -154,7 +146,8 @@ class Engine:
             for index in one.poison:
                 self._bury_poison(entry, index, now)
             if one.ignored:
-                self._ignore(entry, one.ignored)
+                self._counts.skipped(ledger.partition.topic, one.ignored.values())
+                ledger.settle(entry, one.ignored)
 
     def _bury_poison(self, entry: Entry, index: int, now: float) -> None:
         poison = entry.events[index]
@@ -163,11 +156,6 @@ class Engine:
         letter = Letter(entry, index, event_type=poison.event_type, condition=poison.reason, failure=failure)
         letter.since = now
         self._letters.add(letter)
-
-    def _ignore(self, entry: Entry, ignored: Mapping[int, str]) -> None:
-        for event_type in ignored.values():
-            self.records[entry.batch.partition.topic, event_type, "skipped"] += 1
-        entry.ledger.settle(entry, ignored)
 
     def done(self, function: Function, work: Work) -> None:
         """`report` of a call that went well, by far the most frequent one."""
@@ -242,7 +230,7 @@ class Engine:
             failure = outcome if isinstance(outcome, Failure) else Failure("RetryLater", outcome.detail)
             self._bury(function, work, verdict.condition, failure)
             return None
-        self.records[topic, function.plan.event_type, "retried"] += 1
+        self._counts.records[topic, function.plan.event_type, "retried"] += 1
         work.attempt += 1
         return outcome.after_s if isinstance(outcome, RetryLater) else verdict.delay_s
 
@@ -254,8 +242,6 @@ class Engine:
         letter.attempts = work.attempt
         letter.since = work.since
         self._letters.add(letter)
-
-    # What is due
 
     def due(self, now: float, letters_max: int) -> Due:
         """Wakes retries whose time has come; returns the commits that are due and up to so many dead letters.
@@ -285,12 +271,7 @@ class Engine:
         self._letters.sent(letters)
         for letter in letters:
             letter.entry.ledger.settle_one(letter.entry, letter.index)
-            self.records[letter.partition.topic, letter.event_type, "dead_lettered"] += 1
-            self.conditions[self._label(letter.condition)] += 1
-
-    def _label(self, condition: str) -> str:
-        known = condition in self.conditions or len(self.conditions) < CONDITIONS_MAX
-        return condition if known else "other"
+            self._counts.dead_lettered(letter)
 
     def refused(self, letters: Sequence[Letter], error: str, now: float) -> None:
         """The broker has refused these dead letters: they are kept, and sent again later."""
@@ -299,33 +280,20 @@ class Engine:
     def committed(self, offsets: Mapping[TopicPartition, int]) -> None:
         """The broker has acknowledged these commits."""
         for partition, offset in offsets.items():
-            ledger = self.ledgers.get(partition)
-            if ledger is not None:
-                ledger.committed = max(ledger.committed, offset)
+            if partition in self.ledgers:
+                self.ledgers[partition].committed = max(self.ledgers[partition].committed, offset)
 
     def snapshot(self) -> Snapshot:
         """Frozen numbers for gauges, probes and people."""
-        records = Counter(self.records)
+        records = Counter(self._counts.records)
         for function in self.functions:
             for partition, lane in function.queue.lanes.items():
                 records[partition.topic, function.plan.event_type, "ok"] += lane.done
         return Snapshot(
-            partitions=[self._partition(ledger) for ledger in self.ledgers.values()],
+            partitions=[ledger.snapshot(self._why_blocked(ledger)) for ledger in self.ledgers.values()],
             functions=[function.snapshot() for function in self.functions],
             records=dict(records),
-            dead_letters=dict(self.conditions),
+            dead_letters=dict(self._counts.conditions),
             in_flight_records=sum(ledger.unsettled for ledger in self.ledgers.values()),
             in_flight_bytes=sum(ledger.nbytes for ledger in self.ledgers.values()),
-        )
-
-    def _partition(self, ledger: Ledger) -> PartitionSnapshot:
-        return PartitionSnapshot(
-            partition=ledger.partition,
-            epoch=ledger.epoch,
-            committed=ledger.committed,
-            done=ledger.position(),
-            admitted=ledger.admitted,
-            unsettled=ledger.unsettled,
-            oldest_since=ledger.oldest_since(),
-            blocked=self._why_blocked(ledger),
         )

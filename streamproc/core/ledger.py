@@ -13,7 +13,7 @@ passed with the batch that follows or contains them.
 from collections import deque
 from collections.abc import Iterable
 
-from streamproc.model import Decoded, TopicPartition
+from streamproc.model import Decoded, PartitionSnapshot, TopicPartition
 
 
 class Entry:
@@ -150,3 +150,16 @@ class Ledger:
         self.entries.clear()
         self.unsettled = 0
         self.nbytes = 0
+
+    def snapshot(self, blocked: str) -> PartitionSnapshot:
+        """Frozen numbers; `blocked` is why the partition is not read on."""
+        return PartitionSnapshot(
+            partition=self.partition,
+            epoch=self.epoch,
+            committed=self.committed,
+            done=self.position(),
+            admitted=self.admitted,
+            unsettled=self.unsettled,
+            oldest_since=self.oldest_since(),
+            blocked=blocked,
+        )

@@ -5,7 +5,8 @@
     engine.due -> dead letters, commits            the settler        settle.py
 
 Giving partitions up (a rebalance, the end) is one drain, always in this order: stop intake, let what has begun end,
-begin nothing more, commit what is finished, fence, release. What is not finished by the deadline is delivered again to the next owner.
+begin nothing more, commit what is finished, fence, release. What is not finished by the deadline is delivered again to
+the next owner.
 """
 
 import asyncio
