@@ -1,6 +1,7 @@
 """`python -m bench demo | run | load`."""
 
 import json
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -69,6 +70,9 @@ def load(bootstrap: str, topic: str, rate: float, duration: str, metrics: str, s
 
 
 if __name__ == "__main__":
+    # Both unwind the stack, so that what was started is ended; SIGINT also where it was ignored at the start.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         main(standalone_mode=False)
     except click.ClickException as error:

@@ -134,7 +134,7 @@ class Engine:
         """Enters batches in offset order. What belongs to no open ledger is ignored."""
         for one in routed:
             ledger = self.ledgers.get(one.decoded.batch.partition)
-            if ledger is None or ledger.admitted > one.decoded.batch.next_offset:
+            if ledger is None or ledger.admitted >= one.decoded.batch.next_offset:
                 continue
             if ledger.partition in self._draining:  # a poll that was under way; its records come again
                 continue
