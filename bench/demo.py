@@ -3,9 +3,11 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 import uuid
@@ -47,8 +49,16 @@ class Demo:
 
     def run(self) -> int:
         """Returns the exit code: 0 only if the equation holds."""
-        folder = FOLDER / time.strftime("%Y%m%d-%H%M%S")
-        folder.mkdir(parents=True)
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=time.strftime("%Y%m%d-%H%M%S-"), dir=FOLDER))
+        try:
+            return self._run_in(folder)
+        except BrokerError:
+            if not (folder / "service.log").exists():
+                shutil.rmtree(folder)
+            raise
+
+    def _run_in(self, folder: Path) -> int:
         with opened(self.broker, folder / "kafka") as target:
             asyncio.run(_seed(folder))
             produced: list[Produced] = []
