@@ -61,10 +61,6 @@ class Stream:
     def _check_target(self) -> None:
         if not (isinstance(self.event, type) and issubclass(self.event, Event)):
             raise ConfigError(f"Stream({self.event!r}): the first argument must be a subclass of Event")
-        if self.event.__struct_config__.tag is None:
-            raise ConfigError(
-                f'{self.event.__name__} has no type: declare it as class {self.event.__name__}(Event, tag="...")'
-            )
         if not callable(self.handler) or not self.name:
             raise ConfigError(f"Stream({self.event.__name__}): the handler must be a function with a name")
         if isinstance(self.key, str) and self.key not in self.event.__struct_fields__:
@@ -143,10 +139,13 @@ class App:
                 raise ConfigError(f"App: {function.event_type!r} is not a usable event type")
 
     def check_topics(self, topics: Sequence[str]) -> None:
-        """Raises ConfigError when a function waits for a topic that is not read."""
+        """Raises ConfigError when a function waits for a topic that is not read, or nobody for one that is."""
         for function in self.functions:
             if function.topic is not None and function.topic not in topics:
                 raise ConfigError(f"{function.name}: topic={function.topic!r} is not one of stream.topics")
+        for topic in topics:
+            if all(function.topic not in (None, topic) for function in self.functions):
+                raise ConfigError(f"stream.topics names {topic!r}, but no function takes events of it")
 
     def with_options(self, options: dict[str, dict[str, Any]]) -> "App":
         """A copy with the options of the named functions replaced. Raises ConfigError for what does not exist."""

@@ -43,6 +43,7 @@ def check(*, target: Target, source: Source, as_json: bool) -> None:
     if loaded is not None and app is not None:
         declared, settings = app, loaded.settings
         app = _attempt(problems, lambda: declared.with_options(settings.functions))
+        _attempt(problems, lambda: declared.check_topics(settings.stream.topics))
     if problems or app is None or loaded is None:
         raise ConfigError("\n".join(problems))
     functions = [_describe(function, loaded.settings.stream.topics) for function in app.functions]

@@ -8,7 +8,6 @@ from streamproc.cli.common import Source, Target, app_options, settings_options
 @click.command()
 @app_options()
 @click.option("--workers", type=int, help="Processes; the setting stream.workers.")
-@click.option("--only", type=click.Choice(["stream"]), expose_value=False, help="Only this kind of trigger.")
 @settings_options
 @click.pass_context
 def run(ctx: click.Context, *, target: Target, workers: int | None, source: Source) -> None:
@@ -16,7 +15,7 @@ def run(ctx: click.Context, *, target: Target, workers: int | None, source: Sour
 
     \b
     Exit codes: 0 ended as told, 1 failed, 2 usage or configuration,
-    3 too many dead letters, 4 not done within stream.grace_s.
+    4 not done within stream.grace_s.
 
     \b
     Example:
