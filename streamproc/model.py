@@ -52,7 +52,8 @@ class RecordBatch:
 class Event(msgspec.Struct, frozen=True, gc=False, rename="camel", tag_field="type"):
     """Base of typed events: `class OrderPlaced(Event, tag="order.placed")`.
 
-    The tag, or the class's name without one, is the event type on the wire (JSON field `type`); fields are camelCase there and snake_case here.
+    The tag, or the class's name without one, is the event type on the wire (JSON field `type`). Fields are camelCase
+    there and snake_case here.
     """
 
 

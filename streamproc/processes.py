@@ -9,12 +9,13 @@ from multiprocessing.process import BaseProcess
 from types import FrameType
 
 FAILED = 1
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 END_S = 10.0
 """What a worker is given beyond its grace before it is killed, in seconds."""
 
 
 def supervise(count: int, work: Callable[[int, Connection], int], grace_s: float) -> int:
-    """Runs `work(number, parent)` in `count` processes until all have ended; returns the first exit code that is not 0.
+    """Runs `work(number, parent)` in `count` processes; returns the exit code of the first that failed, else 0.
 
     SIGTERM and SIGINT are passed on; a second one kills. `parent` becomes readable when the parent is gone. Workers
     are forked, before anything here has a thread or an event loop, so `work` need not be importable.
@@ -22,19 +23,24 @@ def supervise(count: int, work: Callable[[int, Connection], int], grace_s: float
     context = multiprocessing.get_context("fork")
     watched, held = context.Pipe(duplex=False)
     workers = [context.Process(target=_worker, args=(work, number, watched, held)) for number in range(count)]
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # a signal while they are forked waits until all can be told
     for worker in workers:
         worker.start()
     watched.close()
     told = _pass_on_signals(workers)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     wait([worker.sentinel for worker in workers])
+    first = sorted(workers, key=lambda worker: worker.is_alive())
     if not told:
         os.kill(os.getpid(), signal.SIGTERM)
     _end(workers, grace_s)
-    codes = [worker.exitcode or 0 for worker in workers]
-    return next((code if code > 0 else FAILED for code in codes if code), 0)
+    codes = [worker.exitcode or 0 for worker in first]
+    failed = [code for code in codes if code not in (0, -signal.SIGTERM)]  # one may be told before it listens
+    return next((code if code > 0 else FAILED for code in failed), 0)
 
 
 def _worker(work: Callable[[int, Connection], int], number: int, watched: Connection, held: Connection) -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     held.close()
     os._exit(_code_of(work, number, watched))
 
@@ -60,7 +66,7 @@ def _pass_on_signals(workers: Sequence[BaseProcess]) -> list[int]:
                 os.kill(worker.pid, signal.SIGKILL if told else signal.SIGTERM)
         told.append(number)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in SIGNALS:
         signal.signal(number, pass_on)
     return told
 

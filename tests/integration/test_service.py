@@ -59,6 +59,7 @@ async def test_sigterm_under_load_duplicates_nothing(
     await publish(bootstrap, topic, steps())
     for share in (0.2, 0.5, 1.0):
         with Service(tmp_path, bootstrap, topic) as service:
+            await service.ready()
             await part_done(tmp_path, share)
             assert await service.stop() == 0
     found = calls(tmp_path / "effects")

@@ -1,0 +1,79 @@
+"""Worker processes have one fate. Each test runs a parent of its own: it takes over the signals of its process."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+HEAD = """
+import os, signal, sys, threading, time
+from streamproc.processes import supervise
+
+def say(line):  # in one write: the workers share the pipe
+    os.write(1, f"{line}\\n".encode())
+
+def until_told(code):
+    told = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: told.set())
+    say(f"up {os.getpid()}")
+    told.wait(60)
+    return code
+"""
+
+
+def start(body: str) -> "subprocess.Popen[str]":
+    script = HEAD + textwrap.dedent(body)
+    return subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+
+
+def workers_of(parent: "subprocess.Popen[str]", count: int) -> list[int]:
+    """Waits until so many workers listen; their process ids."""
+    assert parent.stdout is not None
+    return [int(parent.stdout.readline().split()[1]) for _ in range(count)]
+
+
+def test_sigterm_is_passed_on_and_all_end_well() -> None:
+    with start("sys.exit(supervise(3, lambda n, parent: until_told(0), 5))") as parent:
+        workers = workers_of(parent, 3)
+        parent.send_signal(signal.SIGTERM)
+        assert parent.wait(30) == 0
+    assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+
+
+def test_when_one_ends_all_are_told_and_its_code_is_the_answer() -> None:
+    with start("sys.exit(supervise(3, lambda n, parent: 7 if n == 1 else until_told(0), 5))") as parent:
+        assert parent.wait(30) == 7
+
+
+def test_a_worker_that_is_killed_ends_all() -> None:
+    with start("sys.exit(supervise(2, lambda n, parent: until_told(0), 5))") as parent:
+        victim, survivor = workers_of(parent, 2)
+        os.kill(victim, signal.SIGKILL)
+        assert parent.wait(30) == 1
+    assert not Path(f"/proc/{survivor}").exists()
+
+
+def test_a_worker_that_raises_is_a_failure() -> None:
+    with start("sys.exit(supervise(2, lambda n, parent: 1 / 0 if n == 0 else until_told(0), 5))") as parent:
+        assert parent.wait(30) == 1
+
+
+def test_workers_notice_that_their_parent_is_gone() -> None:
+    body = """
+    def work(n, parent):
+        say(f"up {os.getpid()}")
+        parent.poll(60)
+        say("gone")
+        return 0
+
+    supervise(2, work, 5)
+    """
+    with start(body) as parent:
+        workers_of(parent, 2)
+        parent.kill()
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "gone\n"
+        assert parent.stdout.readline() == "gone\n"
