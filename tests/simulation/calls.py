@@ -62,6 +62,7 @@ class Calls:
                         f"{call.function} runs twice for key {domain[2]!r} of partition {named([domain[1]])}: "
                         f"in {other.member} since {other.began:.3f} s and in {call.member}",
                     )
+                self._book.counts.overlaps += 1
             self._book.running[domain].append(call)
 
     def ended(self, call: Call, verdicts: Sequence[str], *, emits: bool = False) -> None:

@@ -177,6 +177,7 @@ class Counts:
     leaves: int = 0
     joins: int = 0
     over_budget: int = 0
+    overlaps: int = 0
     commits_stale: int = 0
     letters_cut: int = 0
     held_back: int = 0

@@ -10,8 +10,8 @@ from tests.simulation.run import simulate
 
 SEEDS = int(os.environ.get("STREAMPROC_TEST_SEEDS", "500"))
 BLOCK = 50
-RARE = {"letters_cut": 5, "commits_stale": 5}
-"""What must happen at least so often in 500 seeds; everything else at least in the hundreds."""
+RARE = {"letters_cut": 5, "commits_stale": 5, "overlaps": 5}
+"""What must happen at least so often in 500 seeds; everything else at least a hundred times."""
 
 
 @pytest.fixture(scope="module")
