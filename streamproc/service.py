@@ -81,7 +81,10 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 async def _run_async(app: App, settings: Settings, member: str, parent: Connection | None) -> int:
-    return OK if await serve(app, settings, stop=_stop_on_signals(parent), member=member) else GRACE_EXCEEDED
+    if await serve(app, settings, stop=_stop_on_signals(parent), member=member):
+        return OK
+    logging.shutdown()
+    os._exit(GRACE_EXCEEDED)  # a thread that a call still runs in would be waited for, for ever
 
 
 async def serve(app: App, settings: Settings, *, stop: asyncio.Event, member: str = "") -> bool:

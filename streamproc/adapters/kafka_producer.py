@@ -94,7 +94,9 @@ async def _send(client: aiokafka.AIOKafkaProducer, record: OutRecord) -> None:
 def _result(sent: "asyncio.Future[None]") -> BrokerError | None:
     if not sent.done():
         return BrokerError(f"no acknowledgement within {SEND_TIMEOUT_S:g} s")
-    error = None if sent.cancelled() else sent.exception()
+    if sent.cancelled():
+        return BrokerError("the send was cancelled")
+    error = sent.exception()
     if error is None:
         return None
     if isinstance(error, errors.MessageSizeTooLargeError | errors.RecordListTooLargeError):

@@ -167,7 +167,7 @@ class Executor:
         return found
 
     def _checked(self, slot: Slot, returned: object) -> Outcome:
-        return self._expired(slot) if slot.expired else checked(returned)
+        return self._expired(slot) if slot.expired else checked(returned, self._parts.mask)
 
     def _checked_batch(self, slot: Slot, returned: object, size: int) -> dict[int, Outcome] | None:
         if slot.expired:

@@ -11,10 +11,10 @@ DELAY_MAX_S = 366 * 86_400
 Mask = Callable[[str], str]
 
 
-def checked(returned: object) -> Outcome:
+def checked(returned: object, mask: Mask) -> Outcome:
     """The outcome of a record that a function returned; a Failure where it is none."""
     if returned is None or isinstance(returned, Reject | RetryLater):
-        return _sound(returned)
+        return _sound(returned, mask)
     kind = type(returned).__name__
     return Failure("HandlerError", f"returned {kind}; a function returns nothing, Reject or RetryLater")
 
@@ -26,7 +26,7 @@ def checked_batch(returned: object, size: int, mask: Mask) -> dict[int, Outcome]
             return {index: _named(ending, mask) for index, ending in returned.by_index.items()}
         found: Outcome = Failure("HandlerError", f"Failures names an index outside of the batch of {size}")
     else:
-        found = checked(returned)
+        found = checked(returned, mask)
     return None if found is None else dict.fromkeys(range(size), found)
 
 
@@ -40,20 +40,20 @@ def _named(ending: object, mask: Mask) -> Outcome:
     if isinstance(ending, BaseException):
         return failure(ending, mask)
     if isinstance(ending, Reject | RetryLater):
-        return _sound(ending)
+        return _sound(ending, mask)
     kind = type(ending).__name__
     return Failure("HandlerError", f"Failures holds a {kind}; expected Reject, RetryLater or an error")
 
 
-def _sound(outcome: Reject | RetryLater | None) -> Outcome:
+def _sound(outcome: Reject | RetryLater | None, mask: Mask) -> Outcome:
     """The outcome with fields of the declared types; they end up in headers and timers, where others would fail."""
     if isinstance(outcome, Reject):
-        return Reject(_text(outcome.reason), _text(outcome.detail))
+        return Reject(_text(outcome.reason), mask(_text(outcome.detail)))
     if isinstance(outcome, RetryLater):
         after_s: object = outcome.after_s
         if not (isinstance(after_s, int | float) and abs(after_s) <= DELAY_MAX_S):
             return Failure("HandlerError", f"RetryLater.after_s is {_text(after_s)[:64]}, not a number of seconds")
-        return RetryLater(after_s, _text(outcome.detail))
+        return RetryLater(after_s, mask(_text(outcome.detail)))
     return None
 
 

@@ -32,6 +32,19 @@ def write_down(what: str, key: str, n: int) -> None:
     os.close(file)
 
 
+class Stall(Event, tag="stall"):
+    """A call that blocks its thread."""
+
+    key: str
+    n: int
+
+
+def stall(event: Stall, ctx: Context[None]) -> None:
+    """Begins, and does not end."""
+    write_down("begin", event.key, event.n)
+    time.sleep(3600)
+
+
 async def take_step(event: Step, ctx: Context[None]) -> Reject | None:
     """Begins, works, ends."""
     write_down("begin", event.key, event.n)
@@ -50,4 +63,10 @@ async def take_bulk(events: Sequence[Bulk], ctx: BatchContext[None]) -> None:
         write_down("end", event.key, event.n)
 
 
-app = App(functions=[Stream(Step, take_step, concurrency=50), Stream(Bulk, take_bulk, batch_size=50)])
+app = App(
+    functions=[
+        Stream(Step, take_step, concurrency=50),
+        Stream(Bulk, take_bulk, batch_size=50),
+        Stream(Stall, stall),
+    ]
+)

@@ -20,7 +20,7 @@ from tests.integration.harness import (
     until,
     until_true,
 )
-from tests.integration.shop import Bulk, Step
+from tests.integration.shop import Bulk, Stall, Step
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(180)]
 
@@ -133,6 +133,13 @@ async def test_a_call_that_outlives_the_grace_is_delivered_again(tmp_path: Path,
         service.signal(signal.SIGTERM)
         assert await service.exit_code() == 128 + signal.SIGTERM
     assert [call.n for call in calls(tmp_path / "effects")] == [0, 1, 1]
+
+
+async def test_a_thread_that_does_not_end_does_not_keep_the_process(tmp_path: Path, bootstrap: str, topic: str) -> None:
+    await publish(bootstrap, topic, [Stall(key="k", n=0)])
+    with Service(tmp_path, bootstrap, topic, stream__grace_s=1) as service:
+        await until(lambda: len(calls(tmp_path / "effects")) == 1, "the call begins")
+        assert await service.stop() == 4
 
 
 async def test_worker_processes_have_one_fate(tmp_path: Path, bootstrap: str, topic: str) -> None:

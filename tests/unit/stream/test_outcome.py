@@ -13,12 +13,12 @@ def plain(text: str) -> str:
 
 @pytest.mark.parametrize("returned", [None, Reject("bad", "why"), RetryLater(5.0, "busy"), RetryLater(-1)])
 def test_what_a_function_may_return(returned: Any) -> None:
-    assert checked(returned) == returned
+    assert checked(returned, str) == returned
 
 
 @pytest.mark.parametrize("returned", [0, True, "done", [], {}, {"batchItemFailures": []}, object(), ValueError("no")])
 def test_what_it_may_not_return_is_a_failure_that_names_it(returned: object) -> None:
-    found = checked(returned)
+    found = checked(returned, str)
     assert isinstance(found, Failure)
     assert found.error == "HandlerError"
     assert type(returned).__name__ in found.message
@@ -27,12 +27,12 @@ def test_what_it_may_not_return_is_a_failure_that_names_it(returned: object) -> 
 @pytest.mark.parametrize(("reason", "detail"), [(None, ValueError("text")), (404, b"bytes"), (ValueError("x"), {})])
 def test_a_rejection_is_put_into_words(reason: Any, detail: Any) -> None:
     """Its fields become headers; what was no text there used to stop the partition for ever."""
-    assert checked(Reject(reason, detail)) == Reject(str(reason), str(detail))
+    assert checked(Reject(reason, detail), str) == Reject(str(reason), str(detail))
 
 
 @pytest.mark.parametrize("after_s", [float("nan"), float("inf"), -float("inf"), "5", None, 10**400, [], 1e12])
 def test_a_delay_that_is_no_number_of_seconds_is_a_failure(after_s: Any) -> None:
-    found = checked(RetryLater(after_s))
+    found = checked(RetryLater(after_s), str)
     assert isinstance(found, Failure)
     assert "after_s" in found.message
 
@@ -92,3 +92,11 @@ class Mute(Exception):
 def test_an_error_that_cannot_say_what_it_is() -> None:
     found = failure(Mute(), plain)
     assert (found.error, found.message) == ("Mute", "an error that cannot say what it is")
+
+
+def test_secrets_are_masked_in_what_a_function_says() -> None:
+    def mask(text: str) -> str:
+        return text.replace("hunter2", "***")
+
+    assert checked(Reject("bad", "hunter2"), mask) == Reject("bad", "***")
+    assert checked(RetryLater(1, "hunter2"), mask) == RetryLater(1, "***")
