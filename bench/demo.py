@@ -95,7 +95,7 @@ class Demo:
         }
         with _Service(folder, flags) as service:
             service.wait_until_ready()
-            began = time.monotonic()
+            began, since_ms = time.monotonic(), time.time() * 1000
             publishing = self._records(produced)
             asyncio.run(publish(target.bootstrap, names["events"], publishing, partitions=PARTITIONS))
             service.wait_until_done(self.events)
@@ -103,7 +103,7 @@ class Demo:
             if self.keep:
                 service.keep()
         letters = asyncio.run(read_topic(target.bootstrap, f"{names['events']}.dlq"))
-        return letters, asyncio.run(read_topic(target.bootstrap, ALERTS)), seconds
+        return letters, asyncio.run(read_topic(target.bootstrap, ALERTS, since_ms=since_ms)), seconds
 
 
 def _topics(*, own_broker: bool) -> dict[str, str]:

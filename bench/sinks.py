@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
 
 from bench.generate import NUMBER, ORDER, SENSOR, SKUS, STOCK, USER, Produced
 from handlers.stores.processed import Delivery
@@ -136,17 +136,18 @@ def share(values: Sequence[float], part: float) -> float:
     return values[min(len(values) - 1, int(len(values) * part))] if values else 0.0
 
 
-async def read_topic(bootstrap: str, topic: str) -> list[Stored]:
-    """All records of a topic."""
+async def read_topic(bootstrap: str, topic: str, *, since_ms: float = 0) -> list[Stored]:
+    """The records of a topic that were stamped at or after a time (milliseconds since the Unix epoch)."""
     consumer = AIOKafkaConsumer(topic, bootstrap_servers=bootstrap, auto_offset_reset="earliest")
     await consumer.start()
     try:
-        ends = await consumer.end_offsets(consumer.assignment())
-        records: list[Stored] = []
+        partitions = consumer.assignment()
+        begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
+        found: list[ConsumerRecord] = []
         async with asyncio.timeout(60):
-            while len(records) < sum(ends.values()):
+            while len(found) < sum(ends.values()) - sum(begins.values()):
                 for batch in (await consumer.getmany(timeout_ms=500)).values():
-                    records += [Stored(dict(record.headers), record.value or b"") for record in batch]
-        return records
+                    found += batch
+        return [Stored(dict(one.headers), one.value or b"") for one in found if one.timestamp >= since_ms]
     finally:
         await consumer.stop()

@@ -12,7 +12,7 @@ from aiokafka import errors
 from aiokafka.abc import ConsumerRebalanceListener
 
 from streamproc.adapters.kafka_batches import install, merge, size_of
-from streamproc.adapters.kafka_client import KafkaOptions, client_options
+from streamproc.adapters.kafka_client import KafkaOptions, client_options, unreachable
 from streamproc.errors import BrokerError
 from streamproc.model import PartitionStopped, RecordBatch, TopicPartition
 from streamproc.ports import RebalanceListener
@@ -45,7 +45,7 @@ class KafkaConsumer:
             await self._check_topics()
         except errors.KafkaError as error:
             await self.stop()
-            raise self._unreachable(error) from None
+            raise unreachable(self._options, error) from None
         except BrokerError:
             await self.stop()
             raise
@@ -68,10 +68,6 @@ class KafkaConsumer:
             "fetch_max_bytes": options.fetch_bytes_max,
             "max_partition_fetch_bytes": options.partition_fetch_bytes_max,
         }
-
-    def _unreachable(self, error: Exception) -> BrokerError:
-        servers = ", ".join(self._options.bootstrap_servers)
-        return BrokerError(f"Kafka at {servers} did not answer: {type(error).__name__}")
 
     async def _check_topics(self) -> None:
         known = await self._client.topics()

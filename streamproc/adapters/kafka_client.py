@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from streamproc.errors import ConfigError
+from streamproc.errors import BrokerError, ConfigError
 
 
 class KafkaOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -53,6 +53,11 @@ def client_options(options: KafkaOptions) -> dict[str, Any]:
         found["sasl_plain_username"] = options.sasl_username
         found["sasl_plain_password"] = options.sasl_password
     return found
+
+
+def unreachable(options: KafkaOptions, error: Exception) -> BrokerError:
+    """What to say when no broker answers."""
+    return BrokerError(f"Kafka at {', '.join(options.bootstrap_servers)} did not answer: {type(error).__name__}")
 
 
 def _ssl_context(ca_file: str) -> ssl.SSLContext:

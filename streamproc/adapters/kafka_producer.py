@@ -8,7 +8,7 @@ from contextlib import suppress
 import aiokafka
 from aiokafka import errors
 
-from streamproc.adapters.kafka_client import KafkaOptions, client_options
+from streamproc.adapters.kafka_client import KafkaOptions, client_options, unreachable
 from streamproc.errors import BrokerError, RecordTooLarge
 from streamproc.model import OutRecord
 
@@ -45,8 +45,7 @@ class KafkaProducer:
                     await client.start()
                 except errors.KafkaError as error:
                     await _close(client)
-                    servers = ", ".join(self._options.bootstrap_servers)
-                    raise BrokerError(f"Kafka at {servers} did not answer: {type(error).__name__}") from None
+                    raise unreachable(self._options, error) from None
                 self._client = client
             return self._client
 

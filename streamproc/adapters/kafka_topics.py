@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from aiokafka import errors
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from streamproc.adapters.kafka_client import KafkaOptions, client_options
+from streamproc.adapters.kafka_client import KafkaOptions, client_options, unreachable
 from streamproc.errors import BrokerError
 
 REPLICAS_MAX = 3
@@ -19,8 +19,7 @@ async def _admin(options: KafkaOptions) -> AsyncIterator[AIOKafkaAdminClient]:
         await admin.start()
         yield admin
     except errors.KafkaError as error:
-        servers = ", ".join(options.bootstrap_servers)
-        raise BrokerError(f"Kafka at {servers} did not answer: {type(error).__name__}") from None
+        raise unreachable(options, error) from None
     finally:
         await admin.close()
 
