@@ -1,15 +1,22 @@
-"""`python -m bench demo | run | load`."""
+"""`python -m bench demo | run | compare | peers | load`."""
 
+import importlib
 import json
 import signal
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import click
 
-from bench.brokers import opened
+from bench.brokers import Target, opened
+from bench.contest import Results
+from bench.scenario import Scenario, document, report, summary, write
 from streamproc.errors import StreamprocError
+
+RESULTS = Path(__file__).parent / "results"
+SCENARIOS = ("throughput", "per_record", "waiting_handlers", "latency")
 
 
 @click.group()
@@ -17,22 +24,64 @@ def main() -> None:
     """The demo, the measurements and the load generator."""
 
 
-@main.command()
-@click.option("--quick", is_flag=True, help="Fewer records and rounds: at most three minutes.")
-@click.option("--broker", default="auto", help="auto, embedded, docker or HOST:PORT.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object as the last line.")
-def run(quick: bool, broker: str, as_json: bool) -> None:
-    """Measure what a record costs."""
-    from bench import throughput
+def _scenario(name: str) -> Scenario:
+    found: Scenario = importlib.import_module(f"bench.scenarios.{name}").SCENARIO
+    return found
 
+
+@main.command()
+@click.argument("names", nargs=-1, type=click.Choice(SCENARIOS), metavar="[SCENARIO]...")
+@click.option("--quick", is_flag=True, help="Fewer records and rounds: at most three minutes for all.")
+@click.option("--broker", default="auto", help="auto, embedded, docker or HOST:PORT.", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object as the last line.")
+@click.option("--results", default=RESULTS, type=click.Path(file_okay=False, path_type=Path), help="Folder for JSON.")
+def run(names: tuple[str, ...], quick: bool, broker: str, as_json: bool, results: Path) -> None:
+    """Measure SCENARIO, or all: throughput, per_record, waiting_handlers, latency.
+
+    \b
+    Example:
+      python -m bench run throughput --quick
+    """
+    found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder, opened(broker, Path(folder) / "kafka") as target:
-        result = throughput.run(target, quick=quick)
-    results = Path(__file__).parent / "results"
-    results.mkdir(exist_ok=True)
-    (results / "throughput.json").write_text(json.dumps(result, indent=1))
-    click.echo(throughput.report(result))
+        if not target.bootstrap:
+            raise click.ClickException("there is nothing to measure without a Kafka: say --broker HOST:PORT")
+        for name in names or SCENARIOS:
+            found[name] = _measured(_scenario(name), target, quick=quick, results=results)
     if as_json:
-        click.echo(json.dumps(throughput.summary(result)))
+        click.echo(json.dumps({name: summary(one) for name, one in found.items()}))
+
+
+def _measured(scenario: Scenario, target: Target, *, quick: bool, results: Path) -> dict[str, Any]:
+    """Runs a scenario; what it found by then is shown and kept also when it is broken off."""
+    collected = Results()
+    try:
+        scenario.play(target, quick, collected)
+    finally:
+        found = document(scenario, collected, broker=target.name, quick=quick)
+        if collected.rounds:
+            click.echo(f"{report(scenario, found)}\nkept in {write(found, results)}\n")
+    return found
+
+
+@main.command()
+def peers() -> None:
+    """Set up the peers, and say which are ready."""
+    from bench.contenders import all_peers
+
+    for peer in all_peers():
+        reason = peer.make_ready()
+        click.echo(f"{peer.described['title']} {peer.described['version']}: {reason or 'ready'}")
+
+
+@main.command()
+@click.argument("before", type=click.Path(path_type=Path))
+@click.argument("after", type=click.Path(path_type=Path))
+def compare(before: Path, after: Path) -> None:
+    """Say what changed from one results file to another, beyond the noise."""
+    from bench.compare import compare as compared
+
+    click.echo(compared(before, after))
 
 
 @main.command()

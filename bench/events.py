@@ -1,7 +1,5 @@
 """The event the benchmarks decode."""
 
-from datetime import datetime
-
 from streamproc import Event
 
 
@@ -9,6 +7,6 @@ class SensorReading(Event, tag="sensor.reading"):
     """A reading."""
 
     sensor_id: str
-    timestamp: datetime
+    timestamp: str
     temperature: float
     humidity: float

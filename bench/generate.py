@@ -19,11 +19,13 @@ SHORT_SKU = "sku-none"
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """Shares of the event types; what is missing from 1 is bad records."""
+    """Shares of the event types; what is missing from 1 is bad records. `numbered` records have a header `NUMBER`."""
 
     sensor: float = 0.69
     order: float = 0.20
     user: float = 0.10
+    sensors: int = SENSORS
+    numbered: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +38,12 @@ class Produced:
     key: bytes | None
     value: bytes | None
     alert: bool = False
+    numbered: bool = True
 
     @property
     def headers(self) -> list[tuple[str, bytes]]:
-        """Its number."""
-        return [(NUMBER, str(self.number).encode())]
+        """Its number, if it is numbered."""
+        return [(NUMBER, str(self.number).encode())] if self.numbered else []
 
 
 def event_id(number: int) -> str:
@@ -65,7 +68,7 @@ def records(count: int, seed: int, mix: Mix | None = None) -> Iterator[Produced]
     for number in range(count):
         pick = draw.random()
         if pick < shares.sensor:
-            yield _sensor(number, draw)
+            yield _sensor(number, draw, shares)
         elif pick < shares.sensor + shares.order:
             yield _order(number, draw)
         elif pick < shares.sensor + shares.order + shares.user:
@@ -81,15 +84,15 @@ def _bad_cases() -> list[tuple[bytes, str]]:
     return [(case.value, case.expected) for case in cases() if case.expected != "ok" and case.value is not None]
 
 
-def _sensor(number: int, draw: random.Random) -> Produced:
-    key = f"s-{draw.randrange(SENSORS)}"
+def _sensor(number: int, draw: random.Random, mix: Mix) -> Produced:
+    key = f"s-{draw.randrange(mix.sensors)}"
     temperature = round(draw.uniform(10, 31), 1)
     stamp = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
     event = (
         f'{{"type":"{SENSOR}","sensorId":"{key}","timestamp":"{stamp}",'
         f'"temperature":{temperature},"humidity":{draw.uniform(30, 60):.1f}}}'
     )
-    return Produced(number, SENSOR, "ok", key.encode(), envelope(number, key, event), temperature > 30)
+    return Produced(number, SENSOR, "ok", key.encode(), envelope(number, key, event), temperature > 30, mix.numbered)
 
 
 def _order(number: int, draw: random.Random) -> Produced:

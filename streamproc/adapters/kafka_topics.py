@@ -24,16 +24,23 @@ async def _admin(options: KafkaOptions) -> AsyncIterator[AIOKafkaAdminClient]:
         await admin.close()
 
 
-async def create_topics(options: KafkaOptions, topics: Mapping[str, int]) -> list[str]:
+async def create_topics(
+    options: KafkaOptions, topics: Mapping[str, int], configs: Mapping[str, str] | None = None
+) -> list[str]:
     """Makes those topics (name -> partitions) that are missing, on up to three brokers; returns their names.
 
+    `configs` are Kafka's settings of a topic, for all of them.
     Raises BrokerError when the broker refuses or does not answer.
     """
     async with _admin(options) as admin:
         brokers = (await admin.describe_cluster())["brokers"]
         replicas = min(REPLICAS_MAX, len(brokers))
         existing = await admin.list_topics()
-        missing = [NewTopic(topic, count, replicas) for topic, count in topics.items() if topic not in existing]
+        missing = [
+            NewTopic(topic, count, replicas, topic_configs=dict(configs or {}))
+            for topic, count in topics.items()
+            if topic not in existing
+        ]
         if missing:
             for topic, code, *_ in (await admin.create_topics(missing)).topic_errors:
                 kind = errors.for_code(code)

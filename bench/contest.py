@@ -1,0 +1,228 @@
+"""Contenders in turns: each runs in a process of its own on the same topic, and is measured from outside.
+
+A contender is a program of the form that peers/README.md describes. CPU time is that of the process with its threads
+and children, user and system, between its two reports; so all are measured alike, whatever they are written in.
+"""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.brokers import say
+
+ROOT = Path(__file__).parents[1]
+TIME_LIMIT_S = 120.0
+LOOK_S = 0.1
+STOP_S = 5.0
+PROCESS_CPU_CLOCK = 2
+"""CPUCLOCK_SCHED: glibc makes the id of a process' CPU clock of its inverted id and this (clock_getcpuclockid(3))."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A program and what it is to do. `rate` is about how many records a second it reads, 0 if not known."""
+
+    name: str
+    title: str
+    mode: str
+    command: Sequence[str]
+    folder: Path
+    rate: float = 0.0
+    guarantee: str = "at least once"
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What contenders read: a topic that holds `records`, for about `seconds` a round.
+
+    The first `warmup_share` of what each reads is not counted.
+    """
+
+    bootstrap: str
+    topic: str
+    records: int
+    seconds: float
+    warmup_share: float = 0.1
+
+    def records_for(self, contender: Contender) -> int:
+        """How many records a contender reads, so that rounds last alike."""
+        return min(self.records, int(contender.rate * self.seconds)) if contender.rate else self.records
+
+
+@dataclass(slots=True)
+class Results:
+    """Figures of each round by contender; `left_out` says who did not take part, and why."""
+
+    contenders: dict[str, Contender] = field(default_factory=dict)
+    rounds: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def play(contenders: Sequence[Contender], course: Course, *, rounds: int, results: Results) -> None:
+    """Runs each contender in each round, adding to `results`; who fails is left out of the rounds that follow."""
+    results.contenders.update({one.name: one for one in contenders})
+    for number in range(rounds):
+        for contender in contenders:
+            if contender.name in results.left_out:
+                continue
+            say(f"round {number + 1} of {rounds}: {contender.title}")
+            try:
+                figures = run_once(contender, course)
+            except ContenderError as error:
+                say(f"  {contender.title} is left out: {error}")
+                results.left_out[contender.name] = str(error)
+            else:
+                results.rounds.setdefault(contender.name, []).append(figures)
+
+
+class ContenderError(Exception):
+    """A contender ended before it was done, or ran too long."""
+
+
+def run_once(contender: Contender, course: Course) -> dict[str, Any]:
+    """One round of one contender.
+
+    Returns `cpu_us` per record, `records_per_s`, `rss_mb` (peak), `rss_first_half_mb`, `rss_second_half_mb`, `start_s`
+    (process start to the end of the warm-up), and what the contender says of itself. Raises ContenderError.
+    """
+    count = course.records_for(contender)
+    with tempfile.TemporaryDirectory() as folder:
+        pipe = Path(folder) / "report"
+        os.mkfifo(pipe)
+        options = {
+            "bootstrap": course.bootstrap,
+            "topic": course.topic,
+            "group": f"bench-{contender.name}-{os.urandom(4).hex()}",
+            "count": str(count),
+            "warmup": str(max(1, int(count * course.warmup_share))),
+            "mode": contender.mode,
+            "report": str(pipe),
+        }
+        arguments = [text for name, value in options.items() for text in (f"--{name}", value)]
+        with _started([*contender.command, *arguments], contender.folder, Path(folder) / "log") as process:
+            return _Measurement(process, pipe, Path(folder) / "log").take()
+
+
+@contextmanager
+def _started(command: Sequence[str], folder: Path, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},  # for bench.report
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_S)
+        with suppress(ProcessLookupError):  # also children that outlived it
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+class _Measurement:
+    def __init__(self, process: "subprocess.Popen[bytes]", pipe: Path, log: Path) -> None:
+        self._process = process
+        self._pipe = pipe
+        self._log = log
+        self._began = time.perf_counter()
+        self._rss_mb: list[float] = []
+
+    def take(self) -> dict[str, Any]:
+        """Waits for the two reports."""
+        reports = self._reports()
+        warm = next(reports)
+        cpu_s, at = cpu_time_s(self._process.pid), time.perf_counter()
+        self._rss_mb.clear()
+        done = next(reports)
+        cpu_s, seconds = cpu_time_s(self._process.pid) - cpu_s, time.perf_counter() - at
+        counted = done["records"] - warm["records"]
+        if counted <= 0:
+            raise ContenderError(f"it reported {warm['records']} records, then {done['records']}")
+        half = len(self._rss_mb) // 2
+        said = {name: value for name, value in done.items() if name not in ("event", "records")}
+        return {
+            **said,
+            "records": counted,
+            "cpu_us": cpu_s / counted * 1e6,
+            "records_per_s": counted / seconds,
+            "rss_mb": max(self._rss_mb, default=memory_mb(self._process.pid)),
+            "rss_first_half_mb": max(self._rss_mb[:half], default=0.0),
+            "rss_second_half_mb": max(self._rss_mb[half:], default=0.0),
+            "start_s": at - self._began,
+        }
+
+    def _reports(self) -> Iterator[dict[str, Any]]:
+        reader = os.open(self._pipe, os.O_RDONLY | os.O_NONBLOCK)
+        text = b""
+        try:
+            while time.perf_counter() - self._began < TIME_LIMIT_S:
+                ended = self._process.poll() is not None
+                readable, _, _ = select.select([reader], [], [], 0 if ended else LOOK_S)
+                chunk = self._read(reader) if readable else b""
+                if not chunk:
+                    if ended:
+                        raise ContenderError(f"it ended with {self._process.returncode}: {self._last_words()}")
+                    if readable:  # nobody has opened the pipe for writing yet
+                        time.sleep(LOOK_S)
+                    self._rss_mb.append(memory_mb(self._process.pid))
+                    continue
+                *lines, text = (text + chunk).split(b"\n")
+                for line in lines:
+                    yield json.loads(line)
+        finally:
+            os.close(reader)
+        raise ContenderError(f"it was not done after {TIME_LIMIT_S:g} s: {self._last_words()}")
+
+    @staticmethod
+    def _read(reader: int) -> bytes:
+        with suppress(BlockingIOError):
+            return os.read(reader, 65_536)
+        return b""
+
+    def _last_words(self) -> str:
+        lines = self._log.read_text(errors="replace").strip().splitlines()
+        return lines[-1][:300] if lines else "it said nothing"
+
+
+def processes(pid: int) -> list[int]:
+    """A process and all below it."""
+    children: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            children += map(int, task.read_text().split())
+    return [pid, *(below for child in children for below in processes(child))]
+
+
+def cpu_time_s(pid: int) -> float:
+    """User and system time of a process and those below it, of all threads, in seconds."""
+    total = 0.0
+    for one in processes(pid):
+        with suppress(OSError):  # it has just ended
+            total += time.clock_gettime(~one << 3 | PROCESS_CPU_CLOCK)
+    return total
+
+
+def memory_mb(pid: int) -> float:
+    """Resident memory of a process and those below it, in MiB."""
+    total = 0
+    for one in processes(pid):
+        with suppress(OSError, IndexError):
+            total += int(Path(f"/proc/{one}/statm").read_text().split()[1])
+    return total * os.sysconf("SC_PAGE_SIZE") / 1_048_576
