@@ -18,28 +18,36 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Run(Generic[S]):
-    """What all calls of one function share: its name, services, clock, time limit in seconds and log."""
+    """What all calls of one function share: its name, services, time limit in seconds, clocks and log.
 
-    __slots__ = ("log", "name", "now", "services", "timeout_s")
+    `now` is in seconds since the epoch; `tick_ns` counts nanoseconds from anywhere and is cheap to read.
+    """
 
-    def __init__(self, name: str, services: S, *, now: Callable[[], float], timeout_s: float) -> None:
+    __slots__ = ("log", "name", "now", "services", "tick_ns", "timeout_s")
+
+    def __init__(
+        self, name: str, services: S, *, timeout_s: float, now: Callable[[], float], tick_ns: Callable[[], int]
+    ) -> None:
         self.name = name
         self.services = services
-        self.now = now
         self.timeout_s = timeout_s
+        self.now = now
+        self.tick_ns = tick_ns
         self.log = logging.getLogger(f"streamproc.functions.{name}")
 
 
-class Item:
-    """One record of a call: its position, identity and raw parts, read when asked for."""
+class Item(msgspec.Struct, eq=False, gc=False):
+    """One record of a call: its position, identity and raw parts, read when asked for.
 
-    __slots__ = ("_entry", "_index", "attempt")
+    `attempt` is 1 for the first call. A Struct, because one is made for each call.
+    """
 
-    def __init__(self, entry: Entry, index: int, attempt: int) -> None:
-        self._entry = entry
-        self._index = index
-        self.attempt = attempt
-        """1 for the first call."""
+    _entry: Entry
+    _index: int
+    attempt: int
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.topic}/{self.partition}/{self.offset}, attempt={self.attempt})"
 
     @property
     def event_id(self) -> str:
@@ -49,7 +57,8 @@ class Item:
     @property
     def record(self) -> Record:
         """The record as the broker holds it."""
-        return self._entry.batch.records[self._index]
+        record: Record = self._entry.batch.records[self._index]
+        return record
 
     @property
     def topic(self) -> str:
@@ -64,7 +73,7 @@ class Item:
     @property
     def offset(self) -> int:
         """Its offset in the partition."""
-        return self.record.offset
+        return self._entry.batch.offsets[self._index]
 
     @property
     def key(self) -> bytes | None:
@@ -87,7 +96,7 @@ class _Call(Generic[S]):
 
     __slots__ = ()
     _run: Run[S]
-    _started: float
+    _started_ns: int
     emitted: list[OutRecord] | None
 
     @property
@@ -108,29 +117,25 @@ class _Call(Generic[S]):
     @property
     def deadline(self) -> datetime:
         """When this call is cancelled."""
-        return datetime.fromtimestamp(self._started + self._run.timeout_s, UTC)
+        run = self._run
+        gone_s = (run.tick_ns() - self._started_ns) / 1e9
+        return datetime.fromtimestamp(run.now() - gone_s + run.timeout_s, UTC)
 
     def emit(self, event: Event, *, topic: str, key: str | bytes | None = None) -> None:
         """Queues an event, as JSON. The broker acknowledges it before the record of this call settles."""
-        emitted = self.emitted
-        if emitted is None:
-            emitted = []
-            object.__setattr__(self, "emitted", emitted)
-        emitted.append(OutRecord(topic, _encode(event), key.encode() if isinstance(key, str) else key))
+        record = OutRecord(topic, _encode(event), key.encode() if isinstance(key, str) else key)
+        if self.emitted is None:
+            setattr(self, "emitted", [record])  # noqa: B010  # a slot of the classes below
+        else:
+            self.emitted.append(record)
 
 
-class Context(Item, _Call[S]):
+class Context(Item, _Call[S], eq=False, gc=False):
     """The context of a call with one event. Valid until the function returns."""
 
-    __slots__ = ("_run", "_started", "emitted")
-
-    def __init__(self, run: Run[S], started: float, entry: Entry, index: int, attempt: int) -> None:
-        self._run = run
-        self._started = started
-        self._entry = entry
-        self._index = index
-        self.attempt = attempt
-        self.emitted: list[OutRecord] | None = None
+    _run: Run[S]
+    _started_ns: int
+    emitted: list[OutRecord] | None = None
 
     @property
     def log(self) -> logging.LoggerAdapter[logging.Logger]:
@@ -149,11 +154,11 @@ class Context(Item, _Call[S]):
 class BatchContext(_Call[S]):
     """The context of a call with a batch of events; `records[i]` belongs to the i-th event."""
 
-    __slots__ = ("_run", "_started", "emitted", "records")
+    __slots__ = ("_run", "_started_ns", "emitted", "records")
 
-    def __init__(self, run: Run[S], started: float, records: Sequence[Item]) -> None:
+    def __init__(self, run: Run[S], started_ns: int, records: Sequence[Item]) -> None:
         self._run = run
-        self._started = started
+        self._started_ns = started_ns
         self.records = records
         self.emitted: list[OutRecord] | None = None
 

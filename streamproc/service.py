@@ -1,7 +1,6 @@
 """The composition root: the only module that builds adapters. One process, or a parent with worker processes."""
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -27,13 +26,13 @@ from streamproc.settings import Settings, secrets
 from streamproc.stream.health import Watch
 from streamproc.stream.pipeline import Pipeline, Surroundings
 from streamproc.stream.pool import Pool
+from streamproc.stream.route import asks_for_keys
+from streamproc.tuning import tune
 
 log = logging.getLogger("streamproc")
 
 OK, FAILED, USAGE, GRACE_EXCEEDED = 0, 1, 2, 4
 LOOK_S = 1.0
-COLLECT_AFTER = 50_000
-"""Allocations between two runs of the garbage collector; batches of records are garbage of one generation."""
 
 
 def run(app: App, settings: Settings) -> int:
@@ -103,7 +102,12 @@ async def serve(app: App, settings: Settings, *, stop: asyncio.Event, member: st
 
         def pipeline(number: int) -> Pipeline:
             around = Surroundings(
-                consumer=KafkaConsumer(settings.kafka, settings.stream, member=f"{member}{number or ''}"),
+                consumer=KafkaConsumer(
+                    settings.kafka,
+                    settings.stream,
+                    member=f"{member}{number or ''}",
+                    with_keys=asks_for_keys(app.functions),
+                ),
                 producer=producer,
                 observer=metrics,
                 services=services,
@@ -118,7 +122,7 @@ async def serve(app: App, settings: Settings, *, stop: asyncio.Event, member: st
         registry = prometheus.registry(metrics, pool.snapshots, end_offsets=pool.end_offsets, now=now)
         address = await stack.enter_async_context(ops.serve(settings.ops, health, registry))
         log.info("running %d functions%s", len(app.functions), f", metrics at http://{address}" if address else "")
-        _tune_garbage_collection()
+        tune()
         drained = await pool.run(stop, settings.stream.grace_s)
         log.info("stopped" if drained else "stopped with calls unfinished: their records will be delivered again")
         return drained
@@ -156,13 +160,6 @@ def steady_clock() -> Callable[[], float]:
     loop = asyncio.get_running_loop()
     offset = time.time() - loop.time()
     return lambda: loop.time() + offset
-
-
-def _tune_garbage_collection() -> None:
-    """What was built so far stays; records die young, so a rare look is enough."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(COLLECT_AFTER, 20, 20)
 
 
 class _Health:

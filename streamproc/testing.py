@@ -127,6 +127,7 @@ async def _run(app: App, records: Sequence[Event | bytes | OutRecord], setup: Se
         group=GROUP,
         now=lambda: EPOCH + loop.time(),
         draw=setup.draw,
+        tick_ns=virtualtime.tick_ns,
     )
     pipeline = Pipeline(app.functions, setup.options, around)
     running = asyncio.ensure_future(pipeline.run())
@@ -208,11 +209,17 @@ async def invoke(app: App, event: Event | bytes, *, services: Any = None, functi
         raise ConfigError(f"this is no event of the app: {found.reason}: {found.detail}")
     declared = _function_for(app, found, function)
     now = asyncio.get_running_loop().time
-    made = Run(declared.name, services, now=lambda: EPOCH + now(), timeout_s=declared.timeout_s)
+    made = Run(
+        declared.name,
+        services,
+        timeout_s=declared.timeout_s,
+        now=lambda: EPOCH + now(),
+        tick_ns=virtualtime.tick_ns,
+    )
     if declared.batch_size:
-        arguments: tuple[Any, Any] = ([found], BatchContext(made, made.now(), [Item(entry, 0, 1)]))
+        arguments: tuple[Any, Any] = ([found], BatchContext(made, made.tick_ns(), [Item(entry, 0, 1)]))
     else:
-        arguments = (found, Context(made, made.now(), entry, 0, 1))
+        arguments = (found, Context(entry, 0, 1, made, made.tick_ns()))
     if declared.is_async:
         return await declared.handler(*arguments)
     return await asyncio.to_thread(declared.handler, *arguments)

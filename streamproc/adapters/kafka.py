@@ -27,12 +27,18 @@ _NOWHERE = aiokafka.TopicPartition("", -1)
 
 
 class KafkaConsumer:
-    """A member of a consumer group on a Kafka broker. Commits are explicit, positions never reset by themselves."""
+    """A member of a consumer group on a Kafka broker. Commits are explicit, positions never reset by themselves.
 
-    def __init__(self, options: KafkaOptions, stream: StreamOptions, *, member: str = "") -> None:
+    `with_keys` says that the records' keys will be asked for; without it each is read when it is.
+    """
+
+    def __init__(
+        self, options: KafkaOptions, stream: StreamOptions, *, member: str = "", with_keys: bool = True
+    ) -> None:
         self._options = options
         self._stream = stream
         self._instance = f"{options.instance_id}-{member}" if options.instance_id and member else options.instance_id
+        self._with_keys = with_keys
         self._failure: BrokerError | None = None
         self._theirs: dict[TopicPartition, aiokafka.TopicPartition] = {}
         self._asked: Sequence[aiokafka.TopicPartition] = ()
@@ -49,7 +55,7 @@ class KafkaConsumer:
         except BrokerError:
             await self.stop()
             raise
-        if not install(self._client):
+        if not install(self._client, with_keys=self._with_keys):
             log.warning("aiokafka %s is not known: reading record by record, which is slower", aiokafka.__version__)
         self._client.subscribe(self._stream.topics, listener=_Listener(self, listener))
 

@@ -82,7 +82,7 @@ class Bounded:
 
 
 class Durations:
-    """Durations counted as a FunctionSnapshot counts those of calls: bucket i holds less than 2**i microseconds."""
+    """Durations counted as a FunctionSnapshot counts those of calls: bucket i holds less than 2**i times 1,024 ns."""
 
     __slots__ = ("counts", "sum_s")
 
@@ -92,7 +92,7 @@ class Durations:
 
     def add(self, seconds: float) -> None:
         """Counts one."""
-        self.counts[min(int(seconds * 1e6).bit_length(), 31)] += 1
+        self.counts[min((int(seconds * 1e9) >> 10).bit_length(), 31)] += 1
         self.sum_s += seconds
 
 
@@ -203,7 +203,7 @@ def _functions(functions: Sequence[FunctionSnapshot]) -> Iterator[Family]:
     for name in dict.fromkeys(one.name for one in functions):
         same = [one for one in functions if one.name == name]
         calls = Durations()
-        calls.counts = _added([one.calls_s for one in same])
+        calls.counts = _added([one.calls for one in same])
         calls.sum_s = sum(one.calls_sum_s for one in same)
         _add_durations(durations, calls, labels={"function": name})
         # A bucket holds what is below 2**i: of whole numbers, those up to 2**i - 1.
@@ -220,8 +220,8 @@ def _added(histograms: Sequence[Sequence[int]]) -> list[int]:
 
 
 def _add_durations(family: Family, durations: Durations, *, labels: dict[str, str]) -> None:
-    # What took less than 64 microseconds shares a bucket, and so does what took more than two minutes.
-    bounds = {i: 2**i / 1e6 for i in range(6, 28)}
+    # What took less than 66 microseconds shares a bucket, and so does what took more than two minutes.
+    bounds = {i: 2 ** (i + 10) / 1e9 for i in range(6, 28)}
     _add_buckets(family, durations.counts, bounds=bounds, labels=labels)
     family.samples.append(Sample(f"{family.name}_sum", labels, durations.sum_s))
 

@@ -53,7 +53,7 @@ class BatchLane(Lane):
 
     def held_queue(self, key: Key) -> "deque[Work]":
         """The works of a key that is set apart; made when the key is set apart first."""
-        queue = self.held.get(key)
+        queue: deque[Work] | None = self.held.get(key)
         if queue is None:
             queue = self.held[key] = deque()
         return queue
@@ -201,7 +201,7 @@ class Batcher:
         highest = 0
         for batch in self.running:
             offsets = [work.offset for work in batch.retried if work.lane.partition == partition]
-            offsets += [e.batch.records[i[-1]].offset for e, i in batch.parts if e.batch.partition == partition]
+            offsets += [e.batch.offsets[i[-1]] for e, i in batch.parts if e.batch.partition == partition]
             highest = max(highest, *(offset + 1 for offset in offsets), 0)
         return highest
 
@@ -210,7 +210,7 @@ class Batcher:
         lane = self.lanes.get(partition)
         if lane is None:
             return
-        parts = [(e, [i for i in indexes if e.batch.records[i].offset < beyond]) for e, indexes in lane.buffer]
+        parts = [(e, [i for i in indexes if e.batch.offsets[i] < beyond]) for e, indexes in lane.buffer]
         lane.buffer = deque((e, indexes) for e, indexes in parts if indexes)
         lane.buffered = sum(len(indexes) for _, indexes in lane.buffer)
         lane.since = float("-inf")  # what is left does not wait for its window: the partition is given up

@@ -1,16 +1,20 @@
 """Order per key for functions that take one event a call.
 
-A lane is one partition of one function: a dict from key to what waits behind the record of that key which is ready,
-in a call or parked for its retry: None while nothing waits, else a queue. So a key's records run one at a time in
-offset order (ONE-IN-FLIGHT, KEY-ORDER), a waiting key costs no worker, and a key without a backlog costs one dict
-entry. Ready work of all keys stands in one queue, first come first served, which is fair across keys.
+A lane is one partition of one function: a dict from key to its head, the one record of the key that is ready, in a
+call or parked for its retry. What comes later waits behind the head. So a key's records run one at a time in offset
+order (ONE-IN-FLIGHT, KEY-ORDER), a waiting key costs no worker, and a key without a backlog costs one dict entry.
+Ready work of all keys stands in one queue, first come first served, which is fair across keys.
 
 A key that is in a call when its partition is revoked stays held: if the partition comes back, the record delivered
 again waits for the old call to end.
 """
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import repeat
+from typing import Any
+
+import msgspec
 
 from streamproc.core.ledger import Entry
 from streamproc.model import TopicPartition
@@ -19,45 +23,46 @@ Key = object
 
 
 class Lane:
-    """One partition of one function: its held keys, and how many records of it are done."""
+    """One partition of one function: its held keys with their heads, and how many records of it are done."""
 
     __slots__ = ("done", "held", "partition")
 
     def __init__(self, partition: TopicPartition) -> None:
         self.partition = partition
-        self.held: dict[Key, deque[Work] | None] = {}
+        self.held: dict[Key, Any] = {}
         self.done = 0
 
 
-class Work:
-    """One record for one function. `attempt` counts calls from 1; `since` is when it first failed, 0 if never."""
+class Work(msgspec.Struct, eq=False, gc=False):
+    """One record for one function; a Struct, because one is made for each record.
 
-    __slots__ = ("attempt", "entry", "index", "key", "lane", "since")
+    The garbage collector need not know it: the lane that refers to it lets go of it when its last call ends.
+    `attempt` counts calls from 1; `since` is when it first failed, 0 if never; `behind` are the later works of its key.
+    """
 
-    def __init__(self, entry: Entry, index: int, key: Key, lane: Lane) -> None:
-        self.entry = entry
-        self.index = index
-        self.key = key
-        self.lane = lane
-        self.attempt = 1
-        self.since = 0.0
+    entry: Entry
+    index: int
+    key: Key
+    lane: Lane
+    attempt: int = 1
+    since: float = 0.0
+    in_call: bool = False
+    behind: deque["Work"] | None = None
 
     @property
     def offset(self) -> int:
         """The record's offset."""
-        return self.entry.batch.records[self.index].offset
+        return self.entry.batch.offsets[self.index]
 
 
 class Lanes:
     """All lanes of one function."""
 
-    __slots__ = ("lanes", "ready", "running", "waiting")
+    __slots__ = ("lanes", "ready")
 
     def __init__(self) -> None:
         self.lanes: dict[TopicPartition, Lane] = {}
         self.ready: deque[Work] = deque()
-        self.running: set[Work] = set()
-        self.waiting = 0
 
     def lane(self, partition: TopicPartition) -> Lane:
         """The lane of a partition, made when first needed."""
@@ -66,46 +71,51 @@ class Lanes:
             found = self.lanes[partition] = Lane(partition)
         return found
 
-    def admit(self, entry: Entry, indexes: Sequence[int], keys: Iterable[Key]) -> None:
+    @property
+    def running(self) -> set[Work]:
+        """What is in a call."""
+        return {work for lane in self.lanes.values() for work in lane.held.values() if work.in_call}
+
+    @property
+    def waiting(self) -> int:
+        """How many records wait behind another of their key."""
+        return sum(len(work.behind or ()) for lane in self.lanes.values() for work in lane.held.values())
+
+    def admit(self, entry: Entry, indexes: Sequence[int], keys: Sequence[Key]) -> None:
         """Enters records in offset order; `keys` aligns with `indexes`."""
         lane = self.lane(entry.batch.partition)
-        held = lane.held
+        hold: Callable[[Key, Work], Work] = lane.held.setdefault
         ready = self.ready.append
-        for index, key in zip(indexes, keys, strict=True):
-            work = Work(entry, index, key, lane)
-            if key in held:
-                self.waiting += 1
-                queue = held[key]
-                if queue is None:
-                    held[key] = deque((work,))
-                else:
-                    queue.append(work)
-            else:
-                held[key] = None
+        works = map(Work, repeat(entry), indexes, keys, repeat(lane))
+        for key, work in zip(keys, works, strict=True):
+            head = hold(key, work)
+            if head is work:
                 ready(work)
+            elif head.behind is None:
+                head.behind = deque((work,))
+            else:
+                head.behind.append(work)
 
     def take(self) -> Work:
         """The next record to call the function with; there must be one that is ready."""
         work = self.ready.popleft()
-        self.running.add(work)
+        work.in_call = True
         return work
 
     def release(self, work: Work) -> None:
         """The call of this work ended and it is not to be repeated: the key's next record is ready."""
-        self.running.discard(work)
-        held = work.lane.held
-        queue = held[work.key]
-        if queue is None:
-            del held[work.key]
+        behind = work.behind
+        if behind is None:
+            del work.lane.held[work.key]
             return
-        self.waiting -= 1
-        self.ready.append(queue.popleft())
-        if not queue:
-            held[work.key] = None
+        head = behind.popleft()
+        head.behind = behind or None
+        work.lane.held[work.key] = head
+        self.ready.append(head)
 
     def hold(self, work: Work) -> None:
         """The call of this work ended and it will be repeated: its key stays held, no worker does."""
-        self.running.discard(work)
+        work.in_call = False
 
     def resume(self, work: Work) -> None:
         """A parked work's time has come."""
@@ -124,11 +134,9 @@ class Lanes:
         gone = set(heads)
         self.ready = deque(work for work in self.ready if work not in gone)
         for work in heads:
-            self.waiting -= len(lane.held.pop(work.key) or ())
-        for key, queue in lane.held.items():
-            kept = [work for work in queue or () if work.offset < beyond]
-            self.waiting -= len(queue or ()) - len(kept)
-            lane.held[key] = deque(kept) or None
+            del lane.held[work.key]
+        for head in lane.held.values():
+            head.behind = deque(work for work in head.behind or () if work.offset < beyond) or None
 
     def busy(self, partition: TopicPartition) -> bool:
         """Whether something of the partition is in a call or ready for one."""

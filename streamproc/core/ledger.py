@@ -31,7 +31,7 @@ class Entry:
         self.events = decoded.events
         self.ids = decoded.ids
         self.since = since
-        self.left = len(batch.records)
+        self.left = len(batch.offsets)
         self.pending = bytearray(b"\1" * self.left)
         self.shared: dict[int, int] = {}
 
@@ -41,7 +41,7 @@ class Entry:
         if given:
             return given
         topic, partition = self.batch.partition
-        return f"{topic}/{partition}/{self.batch.records[index].offset}"
+        return f"{topic}/{partition}/{self.batch.offsets[index]}"
 
     def expect(self, index: int, functions: int) -> None:
         """Says how many functions must settle a record; before any has."""
@@ -72,8 +72,8 @@ class Ledger:
     def admit(self, decoded: Decoded, *, now: float) -> Entry:
         """Enters a batch. Its offsets lie at or above all admitted before."""
         batch = decoded.batch
-        records = batch.records
-        if (records and records[0].offset < self.admitted) or batch.next_offset < self.admitted:
+        offsets = batch.offsets
+        if (offsets and offsets[0] < self.admitted) or batch.next_offset < self.admitted:
             raise AssertionError(
                 f"{self.partition}: batch ending at {batch.next_offset} after {self.admitted} were admitted"
             )
@@ -92,12 +92,19 @@ class Ledger:
             return 0
         pending = entry.pending
         settled = 0
+        if (
+            isinstance(indexes, range)
+            and indexes.step == 1
+            and pending.count(1, indexes.start, indexes.stop) == len(indexes)
+        ):
+            pending[indexes.start : indexes.stop] = bytes(len(indexes))
+            settled, indexes = len(indexes), ()
         for index in indexes:
             count = pending[index]
             if count == 1:
                 settled += 1
             elif not count:
-                raise AssertionError(f"{self.partition}: offset {entry.batch.records[index].offset} settled twice")
+                raise AssertionError(f"{self.partition}: offset {entry.batch.offsets[index]} settled twice")
             pending[index] = count - 1
         if settled:
             self.unsettled -= settled
@@ -112,7 +119,7 @@ class Ledger:
             return
         count = entry.pending[index]
         if not count:
-            raise AssertionError(f"{self.partition}: offset {entry.batch.records[index].offset} settled twice")
+            raise AssertionError(f"{self.partition}: offset {entry.batch.offsets[index]} settled twice")
         entry.pending[index] = count - 1
         if count == 1:
             self.unsettled -= 1
@@ -131,13 +138,13 @@ class Ledger:
             return self.admitted
         head = self.entries[0]
         first = len(head.pending) - len(head.pending.lstrip(b"\0"))
-        return head.batch.records[first].offset
+        return head.batch.offsets[first]
 
     def horizon(self) -> int:
         """One more than the highest offset that a function has settled, or `position()` when there is none."""
         for entry in reversed(self.entries):
             if touched := entry.touched():
-                return entry.batch.records[touched - 1].offset + 1
+                return entry.batch.offsets[touched - 1] + 1
         return self.position()
 
     def oldest_since(self) -> float:

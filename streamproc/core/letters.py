@@ -39,7 +39,7 @@ class Letter:
     @property
     def offset(self) -> int:
         """The record's offset."""
-        return self.entry.batch.records[self.index].offset
+        return self.entry.batch.offsets[self.index]
 
 
 class _Refusals:

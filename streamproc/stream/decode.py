@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from streamproc.model import Decoded, Event, Poison, Record, RecordBatch
+from streamproc.model import Decoded, Event, Poison, RecordBatch, Records
 from streamproc.stream.envelope import Payload, classify, opener
 from streamproc.stream.options import StreamOptions
 
@@ -42,7 +42,7 @@ class Decoder:
         if "\0" in "".join(ids):
             _refuse_ids(payloads, ids)
         events = self._parse(payloads)
-        if self._strict or _NUL in b"".join([payload for payload in payloads if type(payload) is bytes]):
+        if self._strict or _may_hold_nul(payloads):
             self._refuse(payloads, events)
         return Decoded(batch, events, ids)
 
@@ -51,10 +51,10 @@ class Decoder:
         parse = msgspec.json.Decoder(event).decode
         return lambda data: self._checked(data, parse(data))
 
-    def _fits(self, records: Sequence[Record]) -> bool:
-        return max((len(record.value or b"") for record in records), default=0) <= self._bytes_max
+    def _fits(self, records: Records) -> bool:
+        return max(map(len, filter(None, records.values)), default=0) <= self._bytes_max
 
-    def _open_bounded(self, records: Sequence[Record]) -> tuple[list[Payload], list[str]]:
+    def _open_bounded(self, records: Records) -> tuple[list[Payload], list[str]]:
         payloads: list[Payload] = []
         ids: list[str] = []
         for record in records:
@@ -63,23 +63,23 @@ class Decoder:
                 payloads.append(Poison("too_large", f"the value has {size} bytes, the limit is {self._bytes_max}"))
                 ids.append("")
             else:
-                opened, found = self._open((record,))
+                opened, found = self._open(Records([record]))
                 payloads += opened
                 ids += found
         return payloads, ids
 
     def _parse(self, payloads: Sequence[Payload]) -> list[Event | Poison]:
         events: list[Event | Poison] = []
-        append = events.append
-        parse = self._union.decode
-        rest = iter(payloads)
+        rest = map(self._union.decode, payloads)  # type: ignore[arg-type]  # what is not bytes is an error
         while True:
             try:
-                for payload in rest:
-                    append(parse(payload))  # type: ignore[arg-type]  # what is not bytes lands in the except
-                return events
+                events.extend(rest)
+                if len(events) == len(payloads):
+                    return events
+                raise StopIteration  # of an event's own check, which `extend` takes for the end
             except Exception as error:
-                append(self._poison(payload, error) if isinstance(payload, bytes) else payload)
+                payload = payloads[len(events)]
+                events.append(self._poison(payload, error) if isinstance(payload, bytes) else payload)
 
     def _poison(self, payload: bytes, error: Exception) -> Poison:
         if not payload:
@@ -128,6 +128,12 @@ def _refuse_ids(payloads: list[Payload], ids: list[str]) -> None:
         if "\0" in event_id:
             payloads[index] = Poison("nul", "the event id holds U+0000")
             ids[index] = ""
+
+
+def _may_hold_nul(payloads: Sequence[Payload]) -> bool:
+    """Whether a payload holds an escaped U+0000; the search for one byte that most lack is ten times as fast."""
+    joined = b"".join([payload for payload in payloads if type(payload) is bytes])
+    return b"\\" in joined and _NUL in joined
 
 
 def _holds_nul(value: object) -> bool:

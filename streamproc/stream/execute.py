@@ -10,7 +10,6 @@ import contextvars
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from time import perf_counter
 from typing import Any
 
 from streamproc.app import Stream
@@ -22,17 +21,17 @@ from streamproc.model import Failure, Failures, OutRecord
 from streamproc.ports import Observer, Producer
 from streamproc.stream.outcome import checked, checked_batch, failure
 
-SLICE_S = 0.005
+SLICE_NS = 5_000_000
 """A worker whose calls never wait gives way to the rest of the loop this often."""
 
 
 class Slot:
     """What a worker is doing, for the watchdog: since when its call runs (0: none), and whether it ran too long."""
 
-    __slots__ = ("expired", "started", "task")
+    __slots__ = ("expired", "started_ns", "task")
 
     def __init__(self) -> None:
-        self.started = 0.0
+        self.started_ns = 0
         self.expired = False
         self.task: asyncio.Task[None] | None = None
 
@@ -87,41 +86,36 @@ class Executor:
 
     async def _work_on_records(self, slot: Slot) -> None:
         function, engine, run, call = self._function, self._engine, self._run, self._call
-        lanes, calls = function.lanes, function.calls
+        lanes, calls, tick_ns = function.lanes, function.calls, self._run.tick_ns
         self._spread()
-        ended = perf_counter()
-        give_way_at = ended + SLICE_S
+        since = ended = tick_ns()
         while True:
-            if not lanes.ready:
-                await self._wait_for_work()
-                ended = perf_counter()
-                give_way_at = ended + SLICE_S
+            if not lanes.ready or ended > since + SLICE_NS:
+                function.calls_sum_ns += ended - since
+                slot.started_ns = 0
+                await (asyncio.sleep(0) if lanes.ready else self._wait_for_work())
+                since = ended = tick_ns()
                 continue
             work = lanes.take()
             entry, index = work.entry, work.index
-            slot.started = run.now()
-            ctx = Context(run, slot.started, entry, index, work.attempt)
+            slot.started_ns = began = ended
+            ctx = Context(entry, index, work.attempt, run, began)
             try:
                 outcome = await call(entry.events[index], ctx)
-                slot.started = 0.0
                 if outcome is not None or slot.expired:
                     outcome = self._checked(slot, outcome)
             except BaseException as error:
                 outcome = self._failed(slot, error)
-            if ctx.emitted and outcome is None:
+            if outcome is None and ctx.emitted:
+                slot.started_ns = 0
                 outcome = await self._emit(ctx.emitted)
             if outcome is None:
                 engine.done(function, work)
             else:
                 engine.report(function, work, outcome, run.now())
                 self._parts.kick()
-            began, ended = ended, perf_counter()
-            calls[int((ended - began) * 1e6).bit_length()] += 1
-            function.calls_sum_s += ended - began
-            if ended > give_way_at:
-                await asyncio.sleep(0)
-                ended = perf_counter()
-                give_way_at = ended + SLICE_S
+            ended = tick_ns()
+            calls[(ended - began >> 10).bit_length()] += 1
 
     async def _work_on_batches(self, slot: Slot) -> None:
         function, engine, run = self._function, self._engine, self._run
@@ -131,9 +125,9 @@ class Executor:
                 await self._wait_for_work()
                 continue
             self._wake_another()
-            began = perf_counter()
+            began = run.tick_ns()
             outcomes = await self._call_batch(slot, batch)
-            function.called(perf_counter() - began, len(batch))
+            function.called(run.tick_ns() - began, len(batch))
             engine.report_batch(function, batch, outcomes, run.now())
             if outcomes or self.waits_for_time:
                 self._parts.kick()
@@ -146,17 +140,17 @@ class Executor:
     async def _call_batch(self, slot: Slot, batch: Batch) -> Mapping[int, Outcome] | None:
         events = [work.entry.events[work.index] for work in batch.retried]
         for entry, indexes in batch.parts:
-            if len(indexes) == len(entry.events):
-                events += entry.events
+            taken = entry.events
+            if isinstance(indexes, range):
+                events += taken[indexes.start : indexes.stop]
             else:
-                taken = entry.events
                 events += [taken[index] for index in indexes]
-        slot.started = self._run.now()
-        ctx = BatchContext(self._run, slot.started, Items(batch))
+        slot.started_ns = self._run.tick_ns()
+        ctx = BatchContext(self._run, slot.started_ns, Items(batch))
         outcome: object = None
         try:
             outcome = await self._call(events, ctx)
-            slot.started = 0.0
+            slot.started_ns = 0
             found = self._checked_batch(slot, outcome, len(events))
         except BaseException as error:
             found = dict.fromkeys(range(len(events)), self._failed(slot, error))
@@ -176,7 +170,7 @@ class Executor:
 
     def _failed(self, slot: Slot, error: BaseException) -> Failure:
         """What an exception means. A worker that is stopped ends, whatever its call made of the cancellation."""
-        slot.started = 0.0
+        slot.started_ns = 0
         if self._stopping:
             raise asyncio.CancelledError from error
         if isinstance(error, asyncio.CancelledError) and slot.expired:
@@ -236,10 +230,11 @@ class Executor:
             if slot.task is not None:
                 slot.task.cancel()
 
-    def check(self, now: float) -> None:
+    def check(self) -> None:
         """Ends the calls that ran too long; one in a thread goes on, holds its place, and fails when it returns."""
+        overdue = self._run.tick_ns() - self._declared.timeout_s * 1e9
         for slot in self._slots:
-            if slot.started and not slot.expired and now - slot.started >= self._declared.timeout_s:
+            if slot.started_ns and not slot.expired and slot.started_ns <= overdue:
                 slot.expired = True
                 if self._threads is None and slot.task is not None:
                     slot.task.cancel()

@@ -14,6 +14,7 @@ import logging
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from time import perf_counter_ns
 from typing import Any
 
 from streamproc.app import Stream
@@ -39,7 +40,10 @@ WATCH_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a pipeline is given from outside. `now` is in seconds since the epoch and never goes backwards."""
+    """What a pipeline is given from outside.
+
+    `now` is in seconds since the epoch and never goes backwards; `tick_ns` counts nanoseconds and times the calls.
+    """
 
     consumer: Consumer
     producer: Producer
@@ -49,6 +53,7 @@ class Surroundings:
     now: Callable[[], float]
     draw: Callable[[], float] = random.random
     mask: Callable[[str], str] = str
+    tick_ns: Callable[[], int] = perf_counter_ns
 
 
 class Pipeline:
@@ -95,7 +100,13 @@ class Pipeline:
                 declared,
                 function,
                 engine=self.engine,
-                run=Run(declared.name, around.services, now=around.now, timeout_s=declared.timeout_s),
+                run=Run(
+                    declared.name,
+                    around.services,
+                    timeout_s=declared.timeout_s,
+                    now=around.now,
+                    tick_ns=around.tick_ns,
+                ),
                 parts=parts,
             )
             for declared, function in zip(functions, self.engine.functions, strict=True)
@@ -155,7 +166,7 @@ class Pipeline:
             await asyncio.sleep(WATCH_S)
             self._around.observer.loop_lagged(loop.time() - asked)
             for executor in self._executors:
-                executor.check(self._around.now())
+                executor.check()
 
     async def assigned(self, starts: Mapping[TopicPartition, int]) -> None:
         """Called by the consumer: partitions came, with the offset each begins at."""

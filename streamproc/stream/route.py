@@ -46,6 +46,11 @@ def keys_of(function: Stream) -> KeysOf:
     return lambda entry, indexes: _event_keys(field, [entry.events[index] for index in indexes])
 
 
+def asks_for_keys(functions: Sequence[Stream]) -> bool:
+    """Whether the key of most records will be asked for: functions that take batches ask only after a failure."""
+    return any(one.order == "key" and one.key is None and not one.batch_size for one in functions)
+
+
 def _event_keys(field: Callable[[Any], Key], events: Sequence[Any]) -> Sequence[Key]:
     try:
         keys = [field(event) for event in events]
@@ -66,13 +71,13 @@ def _event_key(field: Callable[[Any], Key], event: Any) -> Key:
 
 
 def _record_keys(entry: Entry, indexes: Sequence[int]) -> Sequence[Key]:
-    records = entry.batch.records
-    return [records[index].key for index in indexes]
+    keys = entry.batch.records.keys
+    return keys if len(indexes) == len(keys) else [keys[index] for index in indexes]
 
 
 def _offsets(entry: Entry, indexes: Sequence[int]) -> Sequence[Key]:
-    records = entry.batch.records
-    return [records[index].offset for index in indexes]
+    offsets = entry.batch.offsets
+    return [offsets[index] for index in indexes]
 
 
 class Router:
@@ -87,14 +92,8 @@ class Router:
 
     def route(self, decoded: Decoded) -> Routed:
         """Groups a batch by event type."""
-        groups: dict[type, list[int]] = {}
-        for index, event in enumerate(decoded.events):
-            kind = type(event)
-            if kind in groups:
-                groups[kind].append(index)
-            else:
-                groups[kind] = [index]
-        poison = groups.pop(Poison, [])
+        groups = _by_type(decoded.events)
+        poison = groups.pop(Poison, ())
         calls = [(number, indexes) for kind, indexes in groups.items() for number in self._numbers[kind]]
         shared = {
             index: len(self._numbers[kind])
@@ -107,3 +106,14 @@ class Router:
 
     def _lets_pass(self, event: object) -> bool:
         return isinstance(event, Poison) and event.reason in self._ignored
+
+
+def _by_type(events: Sequence[object]) -> dict[type, Sequence[int]]:
+    """Type -> indexes in order; a range where all are of one type, which the ledger settles as one."""
+    kinds = set(map(type, events))
+    if len(kinds) == 1:
+        return {kinds.pop(): range(len(events))}
+    groups: dict[type, list[int]] = {kind: [] for kind in dict.fromkeys(map(type, events))}
+    for index, event in enumerate(events):
+        groups[type(event)].append(index)
+    return dict(groups)

@@ -144,7 +144,8 @@ async def test_a_thread_that_does_not_end_does_not_keep_the_process(tmp_path: Pa
 
 async def test_worker_processes_have_one_fate(tmp_path: Path, bootstrap: str, topic: str) -> None:
     with Service(tmp_path, bootstrap, topic, stream__workers=2, stream__consumers=2) as service:
-        await service.ready()
+        one_each = "assigned 1 partitions"
+        await until(lambda: service.log.read_text().count(one_each) >= 4, "each of four consumers has a partition")
         await publish(bootstrap, topic, steps())
         await part_done(tmp_path, 1.0)
         assert await service.stop() == 0

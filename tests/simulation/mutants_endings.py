@@ -173,7 +173,7 @@ def takes_what_it_emits_for_sent() -> Iterator[None]:
 def never_ends_a_call() -> Iterator[None]:
     """A call that hangs is not cancelled."""
 
-    def check(self: Executor, now: float) -> None:
+    def check(self: Executor) -> None:
         pass
 
     with instead(Executor, "check", check):

@@ -4,14 +4,11 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import suppress
-from itertools import accumulate, repeat
 
 from streamproc.model import OutRecord, TopicPartition
-from streamproc.stream import execute
 from streamproc.testing import EPOCH
 from streamproc.virtualtime import VirtualTimeLoop
 from tests.simulation.facts import Counts, Violation
-from tests.simulation.instead import instead
 from tests.simulation.member import Member
 from tests.simulation.scenario import TOPIC, Incident, draw
 from tests.simulation.state import State
@@ -19,8 +16,6 @@ from tests.simulation.world import World
 
 DRAINED_WITHIN_S = 120.0
 STEPS_MAX = 400_000
-CALL_S = 0.000_1
-"""What a look at the processor's clock is said to take: workers give way by it, and a seed must replay."""
 MEMBERS_MAX = 3
 
 
@@ -65,8 +60,7 @@ def simulate(seed: int, *, verbose: bool = False) -> tuple[Counts, list[str]]:
     loop.state = State(world.book)
     loop.world = world
     try:
-        with instead(execute, "perf_counter", accumulate(repeat(CALL_S)).__next__):
-            loop.run_until_complete(_play(world))
+        loop.run_until_complete(_play(world))
     except Violation as violation:
         violation.add_note("\n".join([*world.book.told, f"replay: python -m tests.simulation --seed {seed} --verbose"]))
         raise

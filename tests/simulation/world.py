@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from streamproc import virtualtime
 from streamproc.adapters.memory import Faults, MemoryBroker, MemoryConsumer, MemoryProducer
 from streamproc.errors import BrokerError, RecordTooLarge
 from streamproc.model import OutRecord, PartitionStopped, RecordBatch, TopicPartition
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 DEAD_LETTERS = f"{TOPIC}.dlq"
 GROUP = "simulation"
 _sent = msgspec.json.Decoder(Sent)
+
+LOOK_NS = 100_000
 
 
 class World:
@@ -45,6 +48,12 @@ class World:
         self.group = self.broker.group(GROUP)
         self.endings = Endings(self.book, self.commits, self.group.committed)
         self.members: list[Member] = []
+        self._tick_ns = 0
+
+    def tick_ns(self) -> int:
+        """What times calls: each look takes some time, so that workers give way, and a seed replays."""
+        self._tick_ns = max(self._tick_ns + LOOK_NS, virtualtime.tick_ns())
+        return self._tick_ns
 
     def chance(self, rate: float) -> bool:
         """Draws whether something goes wrong now."""

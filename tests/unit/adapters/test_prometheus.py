@@ -32,7 +32,7 @@ def function(
         waiting=0,
         in_flight=0,
         parked=0,
-        calls_s=[calls.get(bucket, 0) for bucket in range(32)],
+        calls=[calls.get(bucket, 0) for bucket in range(32)],
         calls_sum_s=sum_s,
         batch_records=[(batches or {}).get(bucket, 0) for bucket in range(32)],
         batch_records_sum=sum(2 ** (bucket - 1) * calls for bucket, calls in (batches or {}).items()),
@@ -114,9 +114,9 @@ def test_nothing_in_flight_has_no_age() -> None:
 def test_durations_of_calls_are_a_histogram_in_seconds() -> None:
     found = samples(scraped(FULL))
     name = "streamproc_handler_duration_seconds"
-    assert found[f'{name}_bucket{{function="store",le="6.4e-05"}}'] == 0
-    assert found[f'{name}_bucket{{function="store",le="0.000128"}}'] == 3
-    assert found[f'{name}_bucket{{function="store",le="134.218"}}'] == 3
+    assert found[f'{name}_bucket{{function="store",le="6.5536e-05"}}'] == 0
+    assert found[f'{name}_bucket{{function="store",le="0.000131072"}}'] == 3
+    assert found[f'{name}_bucket{{function="store",le="137.439"}}'] == 3
     assert found[f'{name}_bucket{{function="store",le="+Inf"}}'] == 4
     assert found[f'{name}_count{{function="store"}}'] == 4
     assert found[f'{name}_sum{{function="store"}}'] == 140.5
@@ -168,8 +168,8 @@ def test_rare_facts() -> None:
     assert found["streamproc_rebalance_drain_seconds_count"] == 2
     assert found['streamproc_commit_failures_total{error="CommitFailedError"}'] == 1
     assert found["streamproc_event_loop_lag_seconds_sum"] == 0.25
-    assert found['streamproc_event_loop_lag_seconds_bucket{le="0.262144"}'] == 1
-    assert found['streamproc_event_loop_lag_seconds_bucket{le="0.131072"}'] == 0
+    assert found['streamproc_event_loop_lag_seconds_bucket{le="0.268435"}'] == 1
+    assert found['streamproc_event_loop_lag_seconds_bucket{le="0.134218"}'] == 0
     assert found['streamproc_abandoned_calls_total{function="resize"}'] == 1
 
 

@@ -27,6 +27,14 @@ class Pong(Event, tag="pong"):
     n: int
 
 
+class Picky(Event, tag="picky"):
+    n: int
+
+    def __post_init__(self) -> None:
+        if self.n == 1:
+            raise StopIteration
+
+
 def decode(values: Sequence[bytes | None], headers: Headers = (), **options: Any) -> Decoded:
     records = [StoredRecord(offset, 0, None, value, headers) for offset, value in enumerate(values)]
     size = sum(len(value or b"") for value in values)
@@ -216,3 +224,14 @@ def test_a_poison_tells_the_type_only_if_it_is_known() -> None:
 def test_an_empty_batch() -> None:
     decoded = decode([])
     assert (list(decoded.events), list(decoded.ids)) == ([], [])
+
+
+def test_a_check_that_raises_stop_iteration_ends_nothing() -> None:
+    """Whatever an event's own check raises, each record becomes an event or poison, in its place."""
+    values = [kinesis(b'{"type":"picky","n":%d}' % n) for n in (0, 1, 2)]
+    records = [StoredRecord(offset, 0, None, value) for offset, value in enumerate(values)]
+    batch = RecordBatch(TopicPartition(TOPIC, 0), records, next_offset=3, nbytes=500)
+    events = Decoder([Picky], StreamOptions(), TOPIC).decode(batch).events
+    assert [type(event) for event in events] == [Picky, Poison, Picky]
+    assert isinstance(events[1], Poison)
+    assert events[1].reason == "schema"

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from streamproc import Stream
+from streamproc import Stream, virtualtime
 from streamproc.adapters.memory import MemoryBroker, MemoryConsumer, MemoryProducer
 from streamproc.errors import BrokerError
 from streamproc.model import OutRecord
@@ -39,6 +39,7 @@ def made(broker: MemoryBroker, consumer: MemoryConsumer) -> Pipeline:
         services=None,
         group="test",
         now=lambda: EPOCH + loop.time(),
+        tick_ns=virtualtime.tick_ns,
     )
     return Pipeline([Stream(Ping, slow)], StreamOptions(topics=[TOPIC], commit_interval_s=60.0), around)
 

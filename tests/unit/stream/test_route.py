@@ -6,6 +6,7 @@ from streamproc import Event, Stream, testing
 from streamproc.adapters.memory import StoredRecord
 from streamproc.app import App
 from streamproc.core.ledger import Entry, Ledger
+from streamproc.core.plan import Routed
 from streamproc.model import Decoded, Poison, RecordBatch, TopicPartition
 from streamproc.stream.route import Router, keys_of, plan
 
@@ -34,6 +35,10 @@ def entry(*events: Event) -> Entry:
     return Ledger(P0, epoch=1, start=0).admit(decoded(*events), now=0.0)
 
 
+def calls(routed: Routed) -> list[tuple[int, list[int]]]:
+    return [(number, list(indexes)) for number, indexes in routed.calls]
+
+
 def keys(stream: Stream, *events: Event) -> list[object]:
     return list(keys_of(stream)(entry(*events), range(len(events))))
 
@@ -41,21 +46,21 @@ def keys(stream: Stream, *events: Event) -> list[object]:
 def test_events_go_to_the_functions_of_their_type() -> None:
     router = Router([Stream(Ping, take), Stream(Pong, take, name="pong")], "events", frozenset())
     routed = router.route(decoded(Ping(0), Pong(1), Ping(2)))
-    assert list(routed.calls) == [(0, [0, 2]), (1, [1])]
-    assert (routed.poison, routed.ignored, routed.shared) == ([], {}, {})
+    assert calls(routed) == [(0, [0, 2]), (1, [1])]
+    assert (list(routed.poison), routed.ignored, routed.shared) == ([], {}, {})
 
 
 def test_several_functions_may_take_a_type() -> None:
     router = Router([Stream(Ping, take, name=name) for name in "abc"] + [Stream(Pong, take)], "events", frozenset())
     routed = router.route(decoded(Ping(0), Pong(1), Ping(2)))
-    assert list(routed.calls) == [(0, [0, 2]), (1, [0, 2]), (2, [0, 2]), (3, [1])]
+    assert calls(routed) == [(0, [0, 2]), (1, [0, 2]), (2, [0, 2]), (3, [1])]
     assert routed.shared == {0: 3, 2: 3}
 
 
 def test_a_function_of_another_topic_gets_nothing() -> None:
     functions = [Stream(Ping, take, name="here"), Stream(Ping, take, name="there", topic="other")]
     routed = Router(functions, "events", frozenset()).route(decoded(Ping(0)))
-    assert list(routed.calls) == [(0, [0])]
+    assert calls(routed) == [(0, [0])]
     assert routed.shared == {}
 
 
@@ -67,7 +72,7 @@ def test_a_rule_lets_poison_of_its_reason_pass() -> None:
 
 def test_an_empty_batch_goes_nowhere() -> None:
     routed = Router([Stream(Ping, take)], "events", frozenset()).route(decoded())
-    assert (list(routed.calls), routed.poison) == ([], [])
+    assert (calls(routed), routed.poison) == ([], [])
 
 
 def test_what_orders_records() -> None:
