@@ -55,7 +55,7 @@ class KafkaConsumer:
         except BrokerError:
             await self.stop()
             raise
-        if not install(self._client, with_keys=self._with_keys):
+        if self._options.record_batches and not install(self._client, with_keys=self._with_keys):
             log.warning("aiokafka %s is not known: reading record by record, which is slower", aiokafka.__version__)
         self._client.subscribe(self._stream.topics, listener=_Listener(self, listener))
 

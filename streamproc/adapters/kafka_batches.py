@@ -27,6 +27,9 @@ TESTED = "0.14."
 LARGE_BYTES = 2_048
 """From this size on a batch is worth the calls that its faster checksum takes."""
 T = TypeVar("T")
+CONSUMED_WITHIN_S = 0.002
+"""How long the next fetch is put off for a partition whose data nobody has asked for yet."""
+SHORT_WAIT_MS = 5
 OVERHEAD_BYTES = 200
 """What a record holds in memory besides its bytes, about."""
 
@@ -39,8 +42,8 @@ def install(client: aiokafka.AIOKafkaConsumer, *, with_keys: bool) -> bool:
     if not aiokafka.__version__.startswith(TESTED):
         return False
     fetcher.MemoryRecords = _Log
-    client._fetcher._records = _Buffer(with_keys)
-    client._fetcher._prefetch_backoff = 0.0
+    client._fetcher._records = _Buffer(client._fetcher, with_keys)
+    client._fetcher._prefetch_backoff = CONSUMED_WITHIN_S
     return True
 
 
@@ -157,17 +160,33 @@ def _concatenated(parts: Sequence[Sequence[T]]) -> list[T]:
 
 
 class _Buffer(OrderedDict[Any, Any]):
-    """The fetcher's buffer, partition -> result: what is put in gets the iterator below."""
+    """The fetcher's buffer, partition -> result: what is put in gets the iterator below.
 
-    def __init__(self, with_keys: bool) -> None:
+    A broker answers one fetch at a time, and one with nothing to tell after the longest wait. So that a partition with
+    data is not held up by those without, fetches do not wait while the buffer holds something.
+    """
+
+    def __init__(self, fetcher: Any, with_keys: bool) -> None:
         super().__init__()
+        self._fetcher = fetcher
         self._with_keys = with_keys
+        self._wait_ms = fetcher._fetch_max_wait_ms
 
     def __setitem__(self, partition: Any, result: Any) -> None:
         if type(result) is FetchResult:
             unpacked = result._partition_records
             unpacked._records_iterator = _batches(unpacked, self._with_keys)
         super().__setitem__(partition, result)
+        self._fetcher._fetch_max_wait_ms = SHORT_WAIT_MS
+
+    def __delitem__(self, partition: Any) -> None:
+        super().__delitem__(partition)
+        if not self:
+            self._fetcher._fetch_max_wait_ms = self._wait_ms
+
+    def clear(self) -> None:
+        super().clear()
+        self._fetcher._fetch_max_wait_ms = self._wait_ms
 
 
 def _batches(fetched: Any, with_keys: bool) -> Iterator[RecordBatch | PartitionStopped]:

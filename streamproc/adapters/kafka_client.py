@@ -33,6 +33,9 @@ class KafkaOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     fetch_bytes_max: Annotated[int, Meta(ge=1, description="of one answer of one broker")] = 16_777_216
     partition_fetch_bytes_max: Annotated[int, Meta(ge=1, description="of one partition in it")] = 1_048_576
     isolation_level: Literal["read_uncommitted", "read_committed"] = "read_committed"
+    record_batches: Annotated[
+        bool, Meta(description="read whole record batches, by private parts of the client; false: record by record")
+    ] = True
 
     def __post_init__(self) -> None:
         if self.security_protocol.startswith("SASL") and not self.sasl_username:

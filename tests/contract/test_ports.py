@@ -5,7 +5,6 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from streamproc.adapters import kafka
 from streamproc.errors import BrokerError, RecordTooLarge
 from streamproc.model import OutRecord, TopicPartition
 from streamproc.ports import Producer, RebalanceListener
@@ -16,16 +15,19 @@ from tests.contract.worlds import Kafka, Member, Memory, World
     params=[
         "memory",
         pytest.param("kafka", marks=pytest.mark.broker),
+        pytest.param("kafka, without keys", marks=pytest.mark.broker),
         pytest.param("kafka, record by record", marks=pytest.mark.broker),
     ]
 )
-async def world(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> World:
+async def world(request: pytest.FixtureRequest) -> World:
     if request.param == "memory":
         found: World = Memory()
     else:
-        found = Kafka(request.getfixturevalue("bootstrap"))
-        if request.param != "kafka":
-            monkeypatch.setattr(kafka, "install", lambda _client: False)
+        found = Kafka(
+            request.getfixturevalue("bootstrap"),
+            record_batches=request.param != "kafka, record by record",
+            with_keys=request.param != "kafka, without keys",
+        )
     await found.make()
     return found
 

@@ -6,6 +6,8 @@ import uuid
 from collections.abc import Collection, Mapping
 from typing import Protocol
 
+import msgspec
+
 from streamproc.adapters.kafka import KafkaConsumer
 from streamproc.adapters.kafka_client import KafkaOptions
 from streamproc.adapters.kafka_producer import KafkaProducer
@@ -53,16 +55,15 @@ class Memory:
 class Kafka:
     """Apache Kafka."""
 
-    def __init__(self, bootstrap: str) -> None:
+    def __init__(self, bootstrap: str, *, record_batches: bool = True, with_keys: bool = True) -> None:
         self.topic = f"contract-{uuid.uuid4().hex[:12]}"
-        self.options = KafkaOptions(bootstrap_servers=[bootstrap])
+        self.options = KafkaOptions(bootstrap_servers=[bootstrap], record_batches=record_batches)
+        self.with_keys = with_keys
 
     def consumer(self, *, group: str, topic: str = "", position: str = "trim_horizon") -> Consumer:
         stream = StreamOptions(topics=[topic or self.topic], starting_position=position)  # type: ignore[arg-type]
-        options = KafkaOptions(
-            bootstrap_servers=self.options.bootstrap_servers, group_id=f"{self.topic}-{group}", session_timeout_s=6
-        )
-        return KafkaConsumer(options, stream)
+        options = msgspec.structs.replace(self.options, group_id=f"{self.topic}-{group}", session_timeout_s=6)
+        return KafkaConsumer(options, stream, with_keys=self.with_keys)
 
     def producer(self) -> Producer:
         return KafkaProducer(self.options)

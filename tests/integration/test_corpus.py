@@ -16,7 +16,7 @@ from tests.corpus.load import Case, cases
 from tests.corpus.parts import ORDER, SENSOR, USER, case, encoded
 from tests.integration.harness import Service, committed, get, read_all, until_true
 
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(180), pytest.mark.usefixtures("reader")]
 
 PARTITIONS = 4
 

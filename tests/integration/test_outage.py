@@ -10,7 +10,7 @@ from streamproc.adapters.kafka_topics import create_topics
 from tests.integration.harness import Service, calls, check_order, get, publish, until
 from tests.integration.shop import Step
 
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(180), pytest.mark.usefixtures("reader")]
 
 
 async def test_a_broker_that_comes_back_is_read_on(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from tests.integration.harness import (
 )
 from tests.integration.shop import Bulk, Stall, Step
 
-pytestmark = [pytest.mark.broker, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(180), pytest.mark.usefixtures("reader")]
 
 KEYS, EACH = 100, 40
 

@@ -13,6 +13,7 @@ from streamproc.model import PartitionStopped, RecordBatch, TopicPartition
 
 SMALL, LARGE = 10, 400
 BASE = 100
+PARTITION: Any = TopicPartition("events", 0)
 
 
 def log(*sizes: int, spoil: int | None = None, base: int = BASE, codec: int = 0) -> bytes:
@@ -32,11 +33,19 @@ def log(*sizes: int, spoil: int | None = None, base: int = BASE, codec: int = 0)
 
 
 def read(raw: bytes, *, start: int = BASE, with_keys: bool = False) -> list[Any]:
-    partition: Any = TopicPartition("events", 0)
-    fetched = PartitionRecords(partition, kafka_batches._Log(raw), [], start, None, None, True, 0)
-    buffer = kafka_batches._Buffer(with_keys)
-    buffer[partition] = FetchResult(partition, assignment=None, partition_records=fetched, backoff=0.0)
+    fetched = PartitionRecords(PARTITION, kafka_batches._Log(raw), [], start, None, None, True, 0)
+    kafka_batches._Buffer(Fetcher(), with_keys)[PARTITION] = result(fetched)
     return list(fetched)
+
+
+class Fetcher:
+    """What of the client's fetcher the buffer sees."""
+
+    _fetch_max_wait_ms = 500
+
+
+def result(fetched: PartitionRecords) -> FetchResult:
+    return FetchResult(PARTITION, assignment=None, partition_records=fetched, backoff=0.0)
 
 
 def test_batches_of_any_size_are_read() -> None:
@@ -75,6 +84,20 @@ def test_gaps_that_compaction_leaves_stay_gaps(with_keys: bool) -> None:
     assert list(batch.offsets) == [*range(100, 110), *range(130, 140)]
     assert [record.offset for record in batch.records] == list(batch.offsets)
     assert batch.records.keys == [b"k%d" % n for n in range(SMALL)] * 2
+
+
+def test_fetches_wait_for_data_only_while_nothing_waits_to_be_consumed() -> None:
+    """A broker answers one fetch at a time: else partitions without data would hold up one that has some."""
+    fetcher = Fetcher()
+    buffer = kafka_batches._Buffer(fetcher, False)
+    fetched = PartitionRecords(PARTITION, kafka_batches._Log(log(SMALL)), [], BASE, None, None, True, 0)
+    buffer[PARTITION] = result(fetched)
+    assert fetcher._fetch_max_wait_ms < 50
+    del buffer[PARTITION]
+    assert fetcher._fetch_max_wait_ms == 500
+    buffer[PARTITION] = result(fetched)
+    buffer.clear()
+    assert fetcher._fetch_max_wait_ms == 500
 
 
 def test_null_keys_and_values() -> None:
