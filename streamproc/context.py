@@ -20,19 +20,19 @@ _encode = msgspec.json.Encoder().encode
 class Run(Generic[S]):
     """What all calls of one function share: its name, services, time limit in seconds, clocks and log.
 
-    `now` is in seconds since the epoch; `tick_ns` counts nanoseconds from anywhere and is cheap to read.
+    `now` is in seconds since the epoch; `tick` counts seconds from anywhere and is cheap to read.
     """
 
-    __slots__ = ("log", "name", "now", "services", "tick_ns", "timeout_s")
+    __slots__ = ("log", "name", "now", "services", "tick", "timeout_s")
 
     def __init__(
-        self, name: str, services: S, *, timeout_s: float, now: Callable[[], float], tick_ns: Callable[[], int]
+        self, name: str, services: S, *, timeout_s: float, now: Callable[[], float], tick: Callable[[], float]
     ) -> None:
         self.name = name
         self.services = services
         self.timeout_s = timeout_s
         self.now = now
-        self.tick_ns = tick_ns
+        self.tick = tick
         self.log = logging.getLogger(f"streamproc.functions.{name}")
 
 
@@ -87,8 +87,8 @@ class Item(msgspec.Struct, eq=False, gc=False):
 
     @property
     def record_time(self) -> datetime:
-        """When the producer or the broker stamped it."""
-        return datetime.fromtimestamp(self.record.timestamp / 1000, UTC)
+        """When the producer or the broker stamped it; the beginning of 1970 where neither did."""
+        return datetime.fromtimestamp(max(0, self.record.timestamp or 0) / 1000, UTC)
 
 
 class _Call(Generic[S]):
@@ -96,7 +96,7 @@ class _Call(Generic[S]):
 
     __slots__ = ()
     _run: Run[S]
-    _started_ns: int
+    _started: float
     emitted: list[OutRecord] | None
 
     @property
@@ -118,8 +118,7 @@ class _Call(Generic[S]):
     def deadline(self) -> datetime:
         """When this call is cancelled."""
         run = self._run
-        gone_s = (run.tick_ns() - self._started_ns) / 1e9
-        return datetime.fromtimestamp(run.now() - gone_s + run.timeout_s, UTC)
+        return datetime.fromtimestamp(run.now() + run.timeout_s - (run.tick() - self._started), UTC)
 
     def emit(self, event: Event, *, topic: str, key: str | bytes | None = None) -> None:
         """Queues an event, as JSON. The broker acknowledges it before the record of this call settles."""
@@ -134,7 +133,7 @@ class Context(Item, _Call[S], eq=False, gc=False):
     """The context of a call with one event. Valid until the function returns."""
 
     _run: Run[S]
-    _started_ns: int
+    _started: float
     emitted: list[OutRecord] | None = None
 
     @property
@@ -154,11 +153,11 @@ class Context(Item, _Call[S], eq=False, gc=False):
 class BatchContext(_Call[S]):
     """The context of a call with a batch of events; `records[i]` belongs to the i-th event."""
 
-    __slots__ = ("_run", "_started_ns", "emitted", "records")
+    __slots__ = ("_run", "_started", "emitted", "records")
 
-    def __init__(self, run: Run[S], started_ns: int, records: Sequence[Item]) -> None:
+    def __init__(self, run: Run[S], started: float, records: Sequence[Item]) -> None:
         self._run = run
-        self._started_ns = started_ns
+        self._started = started
         self.records = records
         self.emitted: list[OutRecord] | None = None
 

@@ -18,12 +18,15 @@ Headers = Sequence[tuple[str, bytes | None]]
 
 
 class Record(Protocol):
-    """One record as the broker holds it. `timestamp` is in milliseconds since the Unix epoch."""
+    """One record as the broker holds it.
+
+    `timestamp` is in milliseconds since the Unix epoch; below 0 or None where the producer gave none.
+    """
 
     @property
     def offset(self) -> int: ...
     @property
-    def timestamp(self) -> int: ...
+    def timestamp(self) -> int | None: ...
     @property
     def key(self) -> bytes | None: ...
     @property
@@ -208,11 +211,15 @@ class PartitionSnapshot:
     blocked: str = ""
 
 
+SHORT_S = 64e-6
+"""What takes less, in seconds, is in the first bucket of a histogram of durations."""
+
+
 @dataclass(frozen=True, slots=True)
 class FunctionSnapshot:
     """One function: records waiting, in calls and parked for a retry; `calls` is its histogram of call durations.
 
-    Bucket i of a histogram counts values of less than 2**i records, or times 1,024 ns (and at least half of that).
+    Bucket i of a histogram counts values of less than 2**i records, or times `SHORT_S` (and, but for 0, at least half).
     """
 
     name: str

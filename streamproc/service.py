@@ -18,7 +18,6 @@ from streamproc.adapters.kafka_producer import KafkaProducer
 from streamproc.adapters.kafka_topics import create_topics, partition_counts
 from streamproc.app import App
 from streamproc.errors import StreamprocError
-from streamproc.http import ops
 from streamproc.http.options import OpsOptions
 from streamproc.model import Snapshot
 from streamproc.processes import supervise
@@ -120,6 +119,8 @@ async def serve(app: App, settings: Settings, *, stop: asyncio.Event, member: st
         pool = Pool([pipeline(number) for number in range(settings.stream.consumers)])
         health = await stack.enter_async_context(_watching(pool, now))
         registry = prometheus.registry(metrics, pool.snapshots, end_offsets=pool.end_offsets, now=now)
+        from streamproc.http import ops  # when all else is connected: a web server takes longest to import
+
         address = await stack.enter_async_context(ops.serve(settings.ops, health, registry))
         log.info("running %d functions%s", len(app.functions), f", metrics at http://{address}" if address else "")
         tune()

@@ -127,7 +127,7 @@ async def _run(app: App, records: Sequence[Event | bytes | OutRecord], setup: Se
         group=GROUP,
         now=lambda: EPOCH + loop.time(),
         draw=setup.draw,
-        tick_ns=virtualtime.tick_ns,
+        tick=virtualtime.tick,
     )
     pipeline = Pipeline(app.functions, setup.options, around)
     running = asyncio.ensure_future(pipeline.run())
@@ -214,12 +214,12 @@ async def invoke(app: App, event: Event | bytes, *, services: Any = None, functi
         services,
         timeout_s=declared.timeout_s,
         now=lambda: EPOCH + now(),
-        tick_ns=virtualtime.tick_ns,
+        tick=virtualtime.tick,
     )
     if declared.batch_size:
-        arguments: tuple[Any, Any] = ([found], BatchContext(made, made.tick_ns(), [Item(entry, 0, 1)]))
+        arguments: tuple[Any, Any] = ([found], BatchContext(made, made.tick(), [Item(entry, 0, 1)]))
     else:
-        arguments = (found, Context(entry, 0, 1, made, made.tick_ns()))
+        arguments = (found, Context(entry, 0, 1, made, made.tick()))
     if declared.is_async:
         return await declared.handler(*arguments)
     return await asyncio.to_thread(declared.handler, *arguments)

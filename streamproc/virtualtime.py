@@ -17,9 +17,9 @@ class Deadlock(AssertionError):
     """Nothing is scheduled and nothing can happen any more."""
 
 
-def tick_ns() -> int:
-    """Nanoseconds by the running loop's time, from 1 on: what times the calls of a pipeline in virtual time."""
-    return 1 + round(asyncio.get_running_loop().time() * 1e9)
+def tick() -> float:
+    """Seconds by the running loop's time, from 1 on: what times the calls of a pipeline in virtual time."""
+    return 1 + asyncio.get_running_loop().time()
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):

@@ -11,22 +11,24 @@ caller reads records by the public way.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import aiokafka
 import google_crc32c
 from aiokafka.consumer import fetcher
 from aiokafka.consumer.fetcher import READ_COMMITTED, FetchResult
-from aiokafka.errors import CorruptRecordException, KafkaError
+from aiokafka.errors import CorruptRecordException
+from aiokafka.record.control_record import ABORT_MARKER, ControlRecord
+from aiokafka.record.legacy_records import LegacyRecordBatch
 from aiokafka.record.memory_records import MemoryRecords
 
+from streamproc.adapters.kafka_records import Joined, Unread
 from streamproc.model import PartitionStopped, Record, RecordBatch, Records, TopicPartition
 
 TESTED = "0.14."
 LARGE_BYTES = 2_048
 """From this size on a batch is worth the calls that its faster checksum takes."""
-T = TypeVar("T")
 CONSUMED_WITHIN_S = 0.002
 """How long the next fetch is put off for a partition whose data nobody has asked for yet."""
 SHORT_WAIT_MS = 5
@@ -51,19 +53,24 @@ class _Log(MemoryRecords):  # type: ignore[misc]  # aiokafka is not typed
     """The bytes of a fetched partition, batch after batch: the client's own class, which keeps those of each batch.
 
     A batch, in bytes from its start: length from 12 on (8 to 12), format (16), CRC-32C (17 to 21) of all from 21 on
-    attributes (21 to 23) with the codec in the lowest three bits (kafka.apache.org/documentation/#recordbatch).
+    (kafka.apache.org/documentation/#recordbatch).
     """
 
     def __init__(self, raw: bytes) -> None:
         super().__init__(raw)
         self._raw = raw
         self._next = 0
+        self._format = b""
 
     def cut(self) -> "_Bytes":
         """The bytes of the batch that `next_batch` returns next."""
         start = self._next
-        self._next = end = start + 12 + int.from_bytes(self._raw[start + 8 : start + 12])
-        return _Bytes(self._raw[start : start + 21], self._raw[start + 21 : end])
+        head = self._raw[start : start + 21]
+        if head[16:17] != self._format:  # the client takes the format of the first batch for that of all: begin anew
+            _Log.__init__(self, self._raw[start:])
+            self._format, start = head[16:17], 0
+        self._next = end = start + 12 + int.from_bytes(head[8:12])
+        return _Bytes(head, self._raw[start + 21 : end])
 
 
 class _Bytes:
@@ -87,76 +94,6 @@ class _Bytes:
     def records(self) -> list[Record]:
         """Its records."""
         return list(MemoryRecords(self.head + self.body).next_batch())
-
-
-class _Unread(Records):
-    """Records of which some columns are read; `read` reads all of them, once somebody asks for more."""
-
-    __slots__ = ("_keys", "_offsets", "_read", "_values")
-
-    def __init__(
-        self,
-        values: Sequence[bytes | None],
-        offsets: Sequence[int],
-        keys: Sequence[bytes | None] | None,
-        *,
-        read: Callable[[], Sequence[Record]],
-    ) -> None:
-        super().__init__(())
-        self._values = values
-        self._offsets = offsets
-        self._keys = keys
-        self._read = read
-
-    @property
-    def values(self) -> Sequence[bytes | None]:
-        return self._values
-
-    @property
-    def keys(self) -> Sequence[bytes | None]:
-        return [record.key for record in self] if self._keys is None else self._keys
-
-    @property
-    def offsets(self) -> Sequence[int]:
-        return self._offsets
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __getitem__(self, index: Any) -> Any:
-        if not self._records:
-            self._records = self._read()
-        return self._records[index]
-
-
-class _Joined(_Unread):
-    """The records of several batches."""
-
-    __slots__ = ("_parts",)
-
-    def __init__(self, parts: Sequence[Records]) -> None:
-        self._parts = parts
-        values = _concatenated([part.values for part in parts])
-        super().__init__(values, _offsets(parts), None, read=lambda: _concatenated(parts))
-
-    @property
-    def keys(self) -> Sequence[bytes | None]:
-        return _concatenated([part.keys for part in self._parts])
-
-
-def _offsets(parts: Sequence[Records]) -> Sequence[int]:
-    columns = [part.offsets for part in parts if part]
-    first, last = (columns[0][0], columns[-1][-1]) if columns else (0, -1)
-    if last - first + 1 == sum(map(len, columns)):
-        return range(first, last + 1)
-    return _concatenated(columns)
-
-
-def _concatenated(parts: Sequence[Sequence[T]]) -> list[T]:
-    whole: list[T] = []
-    for part in parts:
-        whole += part
-    return whole
 
 
 class _Buffer(OrderedDict[Any, Any]):
@@ -202,7 +139,7 @@ def _batches(fetched: Any, with_keys: bool) -> Iterator[RecordBatch | PartitionS
             if fetched._check_crcs and not raw.is_sound(batch):
                 raise CorruptRecordException("its checksum is wrong")
             records = None if _is_hidden(fetched, batch) else _unread(raw, batch, fetched.next_fetch_offset, with_keys)
-        except (KafkaError, ValueError, RuntimeError) as error:
+        except Exception as error:  # whatever a codec, or the client for want of a check, may raise
             detail = f"the batch at offset {fetched.next_fetch_offset}: {type(error).__name__}: {error}"
             yield PartitionStopped(partition, "unreadable_batch", detail)
             return
@@ -213,10 +150,12 @@ def _batches(fetched: Any, with_keys: bool) -> Iterator[RecordBatch | PartitionS
 
 def _unread(raw: _Bytes, batch: Any, start: int, with_keys: bool) -> Records:
     """The records of a batch from offset `start` on."""
+    if isinstance(batch, LegacyRecordBatch):  # of before Kafka 0.11: one record, or a compressed few
+        return Records([record for record in batch if record.offset >= start])
     keys: list[bytes | None] | None = [] if with_keys else None
     values = [record.value for record in batch] if keys is None else _values_and(keys, batch)
     if batch.base_offset >= start and len(values) == batch.next_offset - batch.base_offset:
-        return _Unread(values, range(batch.base_offset, batch.next_offset), keys, read=raw.records)
+        return Unread(values, range(batch.base_offset, batch.next_offset), keys, read=raw.records)
     return Records([record for record in raw.records() if record.offset >= start])
 
 
@@ -231,7 +170,8 @@ def _values_and(keys: list[bytes | None], batch: Any) -> list[bytes | None]:
 
 def _held_bytes(raw: _Bytes, batch: Any, records: Records) -> int:
     """What a batch and its events hold in memory, about: its bytes, the values, and what stands around them."""
-    in_values = sum(map(len, filter(None, records.values))) if batch.compression_type else len(raw)
+    is_plain = isinstance(records, Unread) and not batch.compression_type
+    in_values = len(raw) if is_plain else sum(map(len, filter(None, records.values)))
     return len(raw) + in_values + OVERHEAD_BYTES * len(records)
 
 
@@ -239,11 +179,17 @@ def _is_hidden(fetched: Any, batch: Any) -> bool:
     """Whether a batch is a transaction marker or belongs to an aborted transaction, as aiokafka decides it."""
     if fetched._isolation_level == READ_COMMITTED and batch.producer_id is not None:
         fetched._consume_aborted_up_to(batch.base_offset)
-        if batch.is_control_batch and fetched._contains_abort_marker(batch):
+        if batch.is_control_batch and _ends_aborted(batch):
             fetched._aborted_producers.discard(batch.producer_id)
         if batch.is_transactional and batch.producer_id in fetched._aborted_producers:
             return True
     return bool(batch.is_control_batch)
+
+
+def _ends_aborted(marker: Any) -> bool:
+    """Whether a marker says that a transaction was aborted. Compaction may leave one without its record."""
+    record = next(marker, None)
+    return record is not None and bool(ControlRecord.parse(record.key) == ABORT_MARKER)
 
 
 def size_of(records: Sequence[Any]) -> int:
@@ -276,7 +222,7 @@ def _joined(batches: Sequence[RecordBatch]) -> RecordBatch:
         return batches[0]
     return RecordBatch(
         batches[0].partition,
-        _Joined([batch.records for batch in batches]),
+        Joined([batch.records for batch in batches]),
         next_offset=batches[-1].next_offset,
         nbytes=sum(batch.nbytes for batch in batches),
     )

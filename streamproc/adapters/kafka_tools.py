@@ -51,7 +51,7 @@ async def newest(options: KafkaOptions, topic: str, *, limit: int) -> list[Store
         for partition in pending:
             consumer.seek(partition, starts[partition])
         found = await read_until(consumer, pending)
-    return sorted(found, key=lambda record: (record.timestamp, record.partition, record.offset))[-limit:]
+    return sorted(found, key=lambda record: (record.timestamp or 0, record.partition, record.offset))[-limit:]
 
 
 async def read_one(options: KafkaOptions, partition: TopicPartition, *, offset: int) -> StoredRecord:

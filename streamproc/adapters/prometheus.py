@@ -5,7 +5,6 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from itertools import zip_longest
 from typing import Literal, NamedTuple, get_args
 
@@ -13,7 +12,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import Metric as Family
 from prometheus_client.core import Sample
 
-from streamproc.model import FunctionSnapshot, PartitionSnapshot, Reason, Snapshot, TopicPartition
+from streamproc.model import SHORT_S, FunctionSnapshot, PartitionSnapshot, Reason, Snapshot, TopicPartition
 
 LABEL_VALUES_MAX = 50
 """Values of a label that come from the application, at most; later ones are counted as `other`."""
@@ -82,7 +81,7 @@ class Bounded:
 
 
 class Durations:
-    """Durations counted as a FunctionSnapshot counts those of calls: bucket i holds less than 2**i times 1,024 ns."""
+    """Durations counted as a FunctionSnapshot counts those of calls: bucket i holds less than 2**i times `SHORT_S`."""
 
     __slots__ = ("counts", "sum_s")
 
@@ -92,7 +91,7 @@ class Durations:
 
     def add(self, seconds: float) -> None:
         """Counts one."""
-        self.counts[min((int(seconds * 1e9) >> 10).bit_length(), 31)] += 1
+        self.counts[min(int(seconds / SHORT_S).bit_length(), 31)] += 1
         self.sum_s += seconds
 
 
@@ -220,8 +219,8 @@ def _added(histograms: Sequence[Sequence[int]]) -> list[int]:
 
 
 def _add_durations(family: Family, durations: Durations, *, labels: dict[str, str]) -> None:
-    # What took less than 66 microseconds shares a bucket, and so does what took more than two minutes.
-    bounds = {i: 2 ** (i + 10) / 1e9 for i in range(6, 28)}
+    # What took more than two minutes shares a bucket.
+    bounds = {i: 2**i * 64 / 1e6 for i in range(22)}
     _add_buckets(family, durations.counts, bounds=bounds, labels=labels)
     family.samples.append(Sample(f"{family.name}_sum", labels, durations.sum_s))
 
@@ -258,6 +257,8 @@ def _family(name: str) -> Family:
 
 
 def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version("streamproc")
     except PackageNotFoundError:

@@ -157,16 +157,10 @@ class Engine:
         letter.since = now
         self._letters.add(letter)
 
-    def done(self, function: Function, work: Work) -> None:
-        """`report` of a call that went well, by far the most frequent one."""
-        work.entry.ledger.settle_one(work.entry, work.index)
-        work.lane.done += 1
-        function.lanes.release(work)
-
     def report(self, function: Function, work: Work, outcome: Outcome, now: float) -> None:
         """How the call of one record ended."""
         if outcome is None:
-            self.done(function, work)
+            function.lanes.finish(work)
             return
         delay = self._judge(function, work, outcome, now)
         if delay is None:
@@ -224,8 +218,9 @@ class Engine:
         if isinstance(outcome, Reject):
             self._bury(function, work, outcome.reason, Failure("Reject", outcome.detail))
             return None
-        age = now - work.entry.batch.records[work.index].timestamp / 1000
-        verdict = decide(function.plan.retry, work.attempt, age_s=age, draw=self._draw)
+        stamp = work.entry.batch.records[work.index].timestamp
+        born = work.entry.since if stamp is None or stamp < 0 else stamp / 1000
+        verdict = decide(function.plan.retry, work.attempt, age_s=now - born, draw=self._draw)
         if isinstance(verdict, GiveUp):
             failure = outcome if isinstance(outcome, Failure) else Failure("RetryLater", outcome.detail)
             self._bury(function, work, verdict.condition, failure)

@@ -7,7 +7,7 @@ from streamproc.core.batcher import Batcher
 from streamproc.core.lanes import Lanes, Work
 from streamproc.core.ledger import Entry
 from streamproc.core.plan import FunctionPlan
-from streamproc.model import FunctionSnapshot, TopicPartition
+from streamproc.model import SHORT_S, FunctionSnapshot, TopicPartition
 
 BUCKETS = 40
 
@@ -20,7 +20,7 @@ class Function:
         "_parked_ever",
         "batcher",
         "calls",
-        "calls_sum_ns",
+        "calls_sum_s",
         "lanes",
         "plan",
         "queue",
@@ -34,7 +34,7 @@ class Function:
         self.batcher = Batcher(plan.batch_size or 1, plan.batch_window_s, plan.keys_of)
         self.queue: Lanes | Batcher = self.batcher if plan.batch_size else self.lanes
         self.calls = [0] * BUCKETS
-        self.calls_sum_ns = 0
+        self.calls_sum_s = 0.0
         self.sizes = [0] * BUCKETS
         self.sizes_sum = 0
         self._parked: list[tuple[float, int, Work]] = []
@@ -86,10 +86,10 @@ class Function:
             due <= until and work.lane.partition == partition for due, _, work in self._parked
         )
 
-    def called(self, nanoseconds: int, records: int) -> None:
-        """Counts a call, for the histograms: bucket i holds values below 2**i (of 1,024 ns, or records)."""
-        self.calls[(nanoseconds >> 10).bit_length()] += 1
-        self.calls_sum_ns += nanoseconds
+    def called(self, seconds: float, records: int) -> None:
+        """Counts a call, for the histograms: bucket i holds values below 2**i (times `SHORT_S`, or records)."""
+        self.calls[int(seconds / SHORT_S).bit_length()] += 1
+        self.calls_sum_s += seconds
         self.sizes[records.bit_length()] += 1
         self.sizes_sum += records
 
@@ -103,7 +103,7 @@ class Function:
             in_flight=in_flight,
             parked=len(self._parked),
             calls=tuple(self.calls),
-            calls_sum_s=self.calls_sum_ns / 1e9,
+            calls_sum_s=self.calls_sum_s,
             batch_records=tuple(self.sizes),
             batch_records_sum=self.sizes_sum,
         )

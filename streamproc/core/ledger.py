@@ -83,7 +83,7 @@ class Ledger:
         self.nbytes += batch.nbytes
         self.entries.append(entry)
         if not entry.left:
-            self._advance()
+            self.advance()
         return entry
 
     def settle(self, entry: Entry, indexes: Iterable[int]) -> int:
@@ -110,7 +110,7 @@ class Ledger:
             self.unsettled -= settled
             entry.left -= settled
             if not entry.left:
-                self._advance()
+                self.advance()
         return settled
 
     def settle_one(self, entry: Entry, index: int) -> None:
@@ -125,9 +125,10 @@ class Ledger:
             self.unsettled -= 1
             entry.left -= 1
             if not entry.left:
-                self._advance()
+                self.advance()
 
-    def _advance(self) -> None:
+    def advance(self) -> None:
+        """Forgets the entries at the head of which nothing is left."""
         entries = self.entries
         while entries and not entries[0].left:
             self.nbytes -= entries.popleft().batch.nbytes

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from streamproc.core.letters import Letter
-from streamproc.model import OutRecord
+from streamproc.model import OutRecord, Record
 
 OURS = "__streamproc.errors."
 CONNECT = "__connect.errors."
@@ -49,7 +49,7 @@ def dead_letter(letter: Letter, options: DeadLetterOptions) -> OutRecord:
         value = b""
         headers.append((OURS + "value.null", b"true"))
     topic = options.topic.format(topic=letter.partition.topic)
-    return OutRecord(topic, value, record.key, headers, record.timestamp)
+    return OutRecord(topic, value, record.key, headers, _stamp(record))
 
 
 def truncated(letter: Letter, options: DeadLetterOptions) -> OutRecord:
@@ -58,7 +58,13 @@ def truncated(letter: Letter, options: DeadLetterOptions) -> OutRecord:
     headers = [*_ours(letter, options), (OURS + "value.truncated", str(len(record.value or b"")).encode())]
     topic = options.topic.format(topic=letter.partition.topic)
     key = record.key if len(record.key or b"") <= VALUE_KEPT_MAX else None
-    return OutRecord(topic, (record.value or b"")[:VALUE_KEPT_MAX], key, headers, record.timestamp)
+    return OutRecord(topic, (record.value or b"")[:VALUE_KEPT_MAX], key, headers, _stamp(record))
+
+
+def _stamp(record: Record) -> int | None:
+    """The record's own time, None where it has none."""
+    stamp = record.timestamp
+    return None if stamp is None or stamp < 0 else stamp
 
 
 def _kept(letter: Letter) -> Iterator[tuple[str, bytes | None]]:

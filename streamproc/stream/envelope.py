@@ -6,8 +6,8 @@ strict: RFC 4648, section 3.3, but for non-zero trailing bits, which section 3.5
 """
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -18,7 +18,7 @@ Payload = bytes | Event | Poison
 Opened = tuple[list[Payload], list[str]]
 Opener = Callable[[Records], Opened]
 TypedDecoders = Mapping[str, Callable[[bytes], Event | Poison]]
-_OpenOne = Callable[[Record], tuple[Payload, str]]
+T = TypeVar("T")
 
 _VALUES = re.compile(
     r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|(?<=value )-?\d+|(?<=unknown field )`.*?`(?=(?: - at `\$[\w.\[\]]*`)?$)""",
@@ -84,13 +84,11 @@ def opener(form: Format, types: TypedDecoders) -> Opener:
     """The opener of a format; `types` maps an event type to its decoder, for formats that tell the type outside."""
     if form == "kinesis":
         return open_kinesis
-    one: dict[Format, _OpenOne] = {
-        "base64": _open_base64,
-        "json": _open_json,
-        "cloudevents": lambda record: _open_cloud_event(record, types),
-        "auto": lambda record: _open_auto(record, types),
-    }
-    return lambda records: _open_each(records, one[form])
+    if form == "json" or form == "base64":
+        of_value = _open_json if form == "json" else _open_base64
+        return lambda records: _open_each(records.values, records.values, of_value)
+    of_record = _open_cloud_event if form == "cloudevents" else _open_auto
+    return lambda records: _open_each(records.values, records, lambda record: of_record(record, types))
 
 
 def open_kinesis(records: Records) -> Opened:
@@ -107,14 +105,15 @@ def open_kinesis(records: Records) -> Opened:
             opened.append(_Kinesis(_KinesisData(poison)))
 
 
-def _open_each(records: Records, one: _OpenOne) -> Opened:
+def _open_each(values: Sequence[bytes | None], items: Sequence[T], one: Callable[[T], tuple[Payload, str]]) -> Opened:
+    """Opens the values, or the records that hold them."""
     payloads: list[Payload] = []
     ids: list[str] = []
-    for record in records:
+    for value, item in zip(values, items, strict=True):
         try:
-            payload, event_id = one(record)
+            payload, event_id = one(item)
         except Exception as error:
-            payload, event_id = _unopened(record.value, error), ""
+            payload, event_id = _unopened(value, error), ""
         payloads.append(payload)
         ids.append(event_id)
     return payloads, ids
@@ -128,29 +127,29 @@ def _unopened(value: bytes | None, error: Exception) -> Poison:
     return classify(error, shape="envelope")
 
 
-def _value(record: Record) -> bytes:
-    if not record.value:
+def _given(value: bytes | None) -> bytes:
+    if not value:
         raise ValueError
-    return record.value
+    return value
 
 
-def _open_json(record: Record) -> tuple[Payload, str]:
-    return _value(record), ""
+def _open_json(value: bytes | None) -> tuple[Payload, str]:
+    return _given(value), ""
 
 
-def _open_base64(record: Record) -> tuple[Payload, str]:
-    return msgspec.convert(_value(record).decode("ascii"), bytes), ""
+def _open_base64(value: bytes | None) -> tuple[Payload, str]:
+    return msgspec.convert(_given(value).decode("ascii"), bytes), ""
 
 
 def _open_cloud_event(record: Record, types: TypedDecoders) -> tuple[Payload, str]:
     found = [(name.lower(), value or b"") for name, value in record.headers]
     headers = {name: value.decode() for name, value in found if name in _CLOUD_EVENT_HEADERS}
     if headers.get("content-type", "").lower().startswith("application/cloudevents") or "ce_type" not in headers:
-        event = _cloud_event.decode(_value(record))
+        event = _cloud_event.decode(_given(record.value))
         return _typed(event.type, event.data_base64 or bytes(event.data), types), event.id
     if len(headers.get("ce_id", "")) > 256:
         raise msgspec.ValidationError("Expected `str` of length <= 256 - at header `ce_id`")
-    return _typed(headers["ce_type"], _value(record), types), headers.get("ce_id", "")
+    return _typed(headers["ce_type"], _given(record.value), types), headers.get("ce_id", "")
 
 
 def _typed(event_type: str, data: bytes, types: TypedDecoders) -> Payload:
@@ -168,9 +167,9 @@ def _open_auto(record: Record, types: TypedDecoders) -> tuple[Payload, str]:
     names = {name.lower() for name, _ in record.headers}
     if "ce_type" in names:
         return _open_cloud_event(record, types)
-    value = _value(record)
+    value = _given(record.value)
     if not value.lstrip().startswith(b"{"):
-        return _open_base64(record)
+        return _open_base64(value)
     keys = _keys.decode(value)
     if keys.specversion is not msgspec.UNSET:
         return _open_cloud_event(record, types)

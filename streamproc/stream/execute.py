@@ -1,8 +1,9 @@
 """Stage 4: calls of one function. The one place where a user's exceptions are caught.
 
 Workers live as long as the pipeline and take what is ready: no task, queue hop or timer per record. They are started
-when there is work and nobody idle, up to the function's concurrency. A worker that is woken wakes two more while there
-is work left, so that slow calls spread in a few turns of the loop while fast ones stay with one worker.
+when there is work and nobody idle, up to the function's concurrency. Whoever brings work wakes one worker, which wakes
+a second before it begins. The second gets its turn when the first waits in a call; if work is left then, calls do wait,
+and it and those it wakes wake two more each: slow calls spread in a few turns of the loop, fast ones stay with one.
 """
 
 import asyncio
@@ -17,21 +18,21 @@ from streamproc.context import BatchContext, Context, Items, Run
 from streamproc.core.batcher import Batch
 from streamproc.core.engine import Engine, Outcome
 from streamproc.core.function import Function
-from streamproc.model import Failure, Failures, OutRecord
+from streamproc.model import SHORT_S, Failure, Failures, OutRecord
 from streamproc.ports import Observer, Producer
 from streamproc.stream.outcome import checked, checked_batch, failure
 
-SLICE_NS = 5_000_000
+SLICE_S = 0.005
 """A worker whose calls never wait gives way to the rest of the loop this often."""
 
 
 class Slot:
     """What a worker is doing, for the watchdog: since when its call runs (0: none), and whether it ran too long."""
 
-    __slots__ = ("expired", "started_ns", "task")
+    __slots__ = ("expired", "started", "task")
 
     def __init__(self) -> None:
-        self.started_ns = 0
+        self.started = 0.0
         self.expired = False
         self.task: asyncio.Task[None] | None = None
 
@@ -45,60 +46,61 @@ class Executor:
         self._engine = engine
         self._run = run
         self._parts = parts
-        self._idle: list[asyncio.Future[None]] = []
+        self._idle: list[asyncio.Future[int]] = []
         self._slots: list[Slot] = []
         self._stopping = False
         self._threads = None if declared.is_async else ThreadPoolExecutor(declared.concurrency_max, declared.name)
         self._call: Callable[..., Any] = declared.handler if declared.is_async else self._call_in_thread
 
-    def wake(self, workers: int = 1) -> None:
-        """Lets up to so many workers look for work, starting them if need be."""
+    def wake(self, workers: int = 1, *, more: int = 1) -> None:
+        """Lets up to so many workers look for work, starting them if need be; each wakes so many `more`."""
         for _ in range(workers):
             while self._idle:
                 waiting = self._idle.pop()
                 if not waiting.done():
-                    waiting.set_result(None)
+                    waiting.set_result(more)
                     break
             else:
-                self._start_worker()
+                self._start_worker(more)
 
     def wake_if_ready(self) -> None:
         """Wakes a worker when there is something to call the function with."""
         if self._function.ready(self._run.now()):
             self.wake()
 
-    def _start_worker(self) -> None:
+    def _start_worker(self, more: int) -> None:
         if len(self._slots) < self._declared.concurrency_max:
             slot = Slot()
             self._slots.append(slot)
-            work = self._work_on_batches if self._declared.batch_size else self._work_on_records
-            slot.task = self._parts.spawn(work(slot))
+            work = self._work_on_batches(slot) if self._declared.batch_size else self._work_on_records(slot, more)
+            slot.task = self._parts.spawn(work)
 
     async def _wait_for_work(self) -> None:
         waiting = asyncio.get_running_loop().create_future()
         self._idle.append(waiting)
-        await waiting
-        self._spread()
+        self._spread(await waiting)
 
-    def _spread(self) -> None:
+    def _spread(self, workers: int) -> None:
         if self._function.ready(self._run.now()) > 1:
-            self.wake(2)
+            self.wake(workers, more=2)
 
-    async def _work_on_records(self, slot: Slot) -> None:
+    async def _work_on_records(self, slot: Slot, more: int) -> None:
         function, engine, run, call = self._function, self._engine, self._run, self._call
-        lanes, calls, tick_ns = function.lanes, function.calls, self._run.tick_ns
-        self._spread()
-        since = ended = tick_ns()
+        lanes, calls, tick = function.lanes, function.calls, self._run.tick
+        self._spread(more)
+        since = ended = tick()
+        give_way_at = since + SLICE_S
         while True:
-            if not lanes.ready or ended > since + SLICE_NS:
-                function.calls_sum_ns += ended - since
-                slot.started_ns = 0
+            if not lanes.ready or ended > give_way_at:
+                function.calls_sum_s += ended - since
+                slot.started = 0.0
                 await (asyncio.sleep(0) if lanes.ready else self._wait_for_work())
-                since = ended = tick_ns()
+                since = ended = tick()
+                give_way_at = since + SLICE_S
                 continue
             work = lanes.take()
             entry, index = work.entry, work.index
-            slot.started_ns = began = ended
+            slot.started = began = ended
             ctx = Context(entry, index, work.attempt, run, began)
             try:
                 outcome = await call(entry.events[index], ctx)
@@ -107,31 +109,39 @@ class Executor:
             except BaseException as error:
                 outcome = self._failed(slot, error)
             if outcome is None and ctx.emitted:
-                slot.started_ns = 0
+                slot.started = 0.0
                 outcome = await self._emit(ctx.emitted)
             if outcome is None:
-                engine.done(function, work)
+                lanes.finish(work)
             else:
                 engine.report(function, work, outcome, run.now())
                 self._parts.kick()
-            ended = tick_ns()
-            calls[(ended - began >> 10).bit_length()] += 1
+            ended = tick()
+            if ended - began < SHORT_S:
+                calls[0] += 1
+            else:
+                calls[int((ended - began) / SHORT_S).bit_length()] += 1
 
     async def _work_on_batches(self, slot: Slot) -> None:
         function, engine, run = self._function, self._engine, self._run
+        since = run.tick()
         while True:
             batch = function.batcher.take(run.now())
             if batch is None:
                 await self._wait_for_work()
+                since = run.tick()
                 continue
             self._wake_another()
-            began = run.tick_ns()
+            began = run.tick()
             outcomes = await self._call_batch(slot, batch)
-            function.called(run.tick_ns() - began, len(batch))
+            ended = run.tick()
+            function.called(ended - began, len(batch))
             engine.report_batch(function, batch, outcomes, run.now())
             if outcomes or self.waits_for_time:
                 self._parts.kick()
-            await asyncio.sleep(0)
+            if ended > since + SLICE_S:
+                await asyncio.sleep(0)
+                since = run.tick()
 
     def _wake_another(self) -> None:
         if self._function.ready(self._run.now()):
@@ -145,12 +155,12 @@ class Executor:
                 events += taken[indexes.start : indexes.stop]
             else:
                 events += [taken[index] for index in indexes]
-        slot.started_ns = self._run.tick_ns()
-        ctx = BatchContext(self._run, slot.started_ns, Items(batch))
+        slot.started = self._run.tick()
+        ctx = BatchContext(self._run, slot.started, Items(batch))
         outcome: object = None
         try:
             outcome = await self._call(events, ctx)
-            slot.started_ns = 0
+            slot.started = 0.0
             found = self._checked_batch(slot, outcome, len(events))
         except BaseException as error:
             found = dict.fromkeys(range(len(events)), self._failed(slot, error))
@@ -170,7 +180,7 @@ class Executor:
 
     def _failed(self, slot: Slot, error: BaseException) -> Failure:
         """What an exception means. A worker that is stopped ends, whatever its call made of the cancellation."""
-        slot.started_ns = 0
+        slot.started = 0.0
         if self._stopping:
             raise asyncio.CancelledError from error
         if isinstance(error, asyncio.CancelledError) and slot.expired:
@@ -232,9 +242,9 @@ class Executor:
 
     def check(self) -> None:
         """Ends the calls that ran too long; one in a thread goes on, holds its place, and fails when it returns."""
-        overdue = self._run.tick_ns() - self._declared.timeout_s * 1e9
+        overdue = self._run.tick() - self._declared.timeout_s
         for slot in self._slots:
-            if slot.started_ns and not slot.expired and slot.started_ns <= overdue:
+            if slot.started and not slot.expired and slot.started <= overdue:
                 slot.expired = True
                 if self._threads is None and slot.task is not None:
                     slot.task.cancel()

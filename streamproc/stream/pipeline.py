@@ -14,7 +14,7 @@ import logging
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from time import perf_counter_ns
+from time import perf_counter
 from typing import Any
 
 from streamproc.app import Stream
@@ -42,7 +42,7 @@ WATCH_S = 0.1
 class Surroundings:
     """What a pipeline is given from outside.
 
-    `now` is in seconds since the epoch and never goes backwards; `tick_ns` counts nanoseconds and times the calls.
+    `now` is in seconds since the epoch and never goes backwards; `tick` counts seconds and times the calls.
     """
 
     consumer: Consumer
@@ -53,7 +53,7 @@ class Surroundings:
     now: Callable[[], float]
     draw: Callable[[], float] = random.random
     mask: Callable[[str], str] = str
-    tick_ns: Callable[[], int] = perf_counter_ns
+    tick: Callable[[], float] = perf_counter
 
 
 class Pipeline:
@@ -105,7 +105,7 @@ class Pipeline:
                     around.services,
                     timeout_s=declared.timeout_s,
                     now=around.now,
-                    tick_ns=around.tick_ns,
+                    tick=around.tick,
                 ),
                 parts=parts,
             )

@@ -47,7 +47,7 @@ async def _play(app: App, records: Sequence[OutRecord], record_bytes_max: int) -
         group=GROUP,
         now=lambda: EPOCH + loop.time(),
         draw=lambda: 0.5,
-        tick_ns=virtualtime.tick_ns,
+        tick=virtualtime.tick,
     )
     pipeline = Pipeline(app.functions, StreamOptions(topics=[TOPIC]), around)
     running = asyncio.ensure_future(pipeline.run())

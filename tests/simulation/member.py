@@ -31,7 +31,7 @@ class Member:
             group=GROUP,
             now=world.now,
             draw=world.rng.random,
-            tick_ns=world.tick_ns,
+            tick=world.tick,
         )
         self.pipeline = Pipeline(functions(world.scenario), world.scenario.options, around)
         self.task: asyncio.Task[Any] = asyncio.get_running_loop().create_task(self.pipeline.run())

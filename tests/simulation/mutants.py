@@ -29,6 +29,17 @@ class Mutant:
 MUTANTS: list[Mutant] = []
 
 
+def step_by_step() -> AbstractContextManager[None]:
+    """`Lanes.finish` of the steps it saves, so that a build with one of them broken is broken."""
+
+    def finish(self: Lanes, work: Work) -> None:
+        work.entry.ledger.settle_one(work.entry, work.index)
+        work.lane.done += 1
+        self.release(work)
+
+    return instead(Lanes, "finish", finish)
+
+
 def mutant(*caught_by: str) -> Callable[[Callable[[], Iterator[None]]], Callable[[], AbstractContextManager[None]]]:
     """Enters a broken build in the list."""
 
@@ -93,7 +104,12 @@ def releases_the_key_when_the_call_begins() -> Iterator[None]:
         release(self, work)
         return work
 
-    with instead(Lanes, "take", broken_take), instead(Lanes, "release", _end), instead(Lanes, "hold", _end):
+    with (
+        step_by_step(),
+        instead(Lanes, "take", broken_take),
+        instead(Lanes, "release", _end),
+        instead(Lanes, "hold", _end),
+    ):
         yield
 
 
@@ -136,15 +152,15 @@ def calls_two_batches_of_a_partition() -> Iterator[None]:
 @mutant("KEY-ORDER")
 def takes_the_newest_of_a_key_first() -> Iterator[None]:
     """A lane is a stack."""
-
     sound = Lanes.release
 
     def release(self: Lanes, work: Work) -> None:
-        if work.behind:
-            work.behind.rotate(1)
+        *others, newest = work.chain() if work.behind else (None,)
+        if newest and others:
+            others[-1].behind, newest.behind, work.behind, work.last = None, others[0], newest, others[-1]
         sound(self, work)
 
-    with instead(Lanes, "release", release):
+    with step_by_step(), instead(Lanes, "release", release):
         yield
 
 

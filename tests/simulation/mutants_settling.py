@@ -3,16 +3,15 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from streamproc.core.engine import Engine
-from streamproc.core.function import Function
 from streamproc.core.gate import Gate
-from streamproc.core.lanes import Work
+from streamproc.core.lanes import Lanes, Work
 from streamproc.core.ledger import Entry, Ledger
 from streamproc.core.letters import Letter, Letters
 from streamproc.errors import BrokerError
 from streamproc.model import TopicPartition
 from streamproc.stream.settle import Settler
 from tests.simulation.instead import instead
-from tests.simulation.mutants import mutant
+from tests.simulation.mutants import mutant, step_by_step
 
 # EXACT-SETTLE
 
@@ -20,13 +19,13 @@ from tests.simulation.mutants import mutant
 @mutant("EXACT-SETTLE", "CRASH")
 def settles_twice() -> Iterator[None]:
     """A call that went well settles its record two times."""
-    sound = Engine.done
+    sound = Lanes.finish
 
-    def done(self: Engine, function: Function, work: Work) -> None:
+    def finish(self: Lanes, work: Work) -> None:
         work.entry.ledger.settle_one(work.entry, work.index)
-        sound(self, function, work)
+        sound(self, work)
 
-    with instead(Engine, "done", done):
+    with instead(Lanes, "finish", finish):
         yield
 
 
@@ -42,7 +41,7 @@ def settles_the_neighbour() -> Iterator[None]:
             entry.pending[index - 1] += 1
             entry.left += 1
 
-    with instead(Ledger, "settle_one", settle_one):
+    with step_by_step(), instead(Ledger, "settle_one", settle_one):
         yield
 
 
@@ -53,7 +52,7 @@ def one_function_settles_for_all() -> Iterator[None]:
     def expect(self: Entry, index: int, functions: int) -> None:
         self.pending[index] = 1
 
-    with instead(Entry, "expect", expect), instead(Ledger, "settle_one", _settle_leniently):
+    with step_by_step(), instead(Entry, "expect", expect), instead(Ledger, "settle_one", _settle_leniently):
         yield
 
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from streamproc import virtualtime
+from streamproc.adapters.kafka_records import Unread
 from streamproc.adapters.memory import Faults, MemoryBroker, MemoryConsumer, MemoryProducer
 from streamproc.errors import BrokerError, RecordTooLarge
-from streamproc.model import OutRecord, PartitionStopped, RecordBatch, TopicPartition
+from streamproc.model import OutRecord, PartitionStopped, Record, RecordBatch, Records, TopicPartition
 from streamproc.ports import RebalanceListener
 from streamproc.stream.deadletter import OURS
 from tests.simulation.book import At, Book
@@ -26,7 +27,7 @@ DEAD_LETTERS = f"{TOPIC}.dlq"
 GROUP = "simulation"
 _sent = msgspec.json.Decoder(Sent)
 
-LOOK_NS = 100_000
+LOOK_S = 0.000_1
 
 
 class World:
@@ -48,12 +49,12 @@ class World:
         self.group = self.broker.group(GROUP)
         self.endings = Endings(self.book, self.commits, self.group.committed)
         self.members: list[Member] = []
-        self._tick_ns = 0
+        self._tick = 0.0
 
-    def tick_ns(self) -> int:
+    def tick(self) -> float:
         """What times calls: each look takes some time, so that workers give way, and a seed replays."""
-        self._tick_ns = max(self._tick_ns + LOOK_NS, virtualtime.tick_ns())
-        return self._tick_ns
+        self._tick = max(self._tick + LOOK_S, virtualtime.tick())
+        return self._tick
 
     def chance(self, rate: float) -> bool:
         """Draws whether something goes wrong now."""
@@ -155,7 +156,14 @@ class SimConsumer(MemoryConsumer):
         seen = self._world.book.logs[batch.partition].seen
         kept = [record for record in taken if not seen[record.offset].made.hole]
         nbytes = sum(len(record.value or b"") + 200 for record in kept)
-        return RecordBatch(batch.partition, kept, next_offset=next_offset, nbytes=nbytes)
+        return RecordBatch(batch.partition, self._as_read(kept), next_offset=next_offset, nbytes=nbytes)
+
+    def _as_read(self, records: Sequence[Record]) -> Sequence[Record]:
+        """As the batch reader gives them, by column; for every other seed as its fallback does, record by record."""
+        if self._world.scenario.seed % 2:
+            return records
+        columns = Records(records)
+        return Unread(columns.values, columns.offsets, None, read=lambda: records)
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         """See the port."""

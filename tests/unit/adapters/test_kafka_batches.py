@@ -1,11 +1,16 @@
 """Record batches out of bytes as a broker answers them, made by the client's own builder."""
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import google_crc32c
 import pytest
-from aiokafka.consumer.fetcher import FetchResult, PartitionRecords
+from aiokafka.consumer.fetcher import READ_COMMITTED, READ_UNCOMMITTED, FetchResult, PartitionRecords
+from aiokafka.consumer.fetcher import Fetcher as Poller
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
 
 from streamproc.adapters import kafka_batches
 from streamproc.adapters.kafka_batches import merge
@@ -32,8 +37,32 @@ def log(*sizes: int, spoil: int | None = None, base: int = BASE, codec: int = 0)
     return bytes(raw)
 
 
-def read(raw: bytes, *, start: int = BASE, with_keys: bool = False) -> list[Any]:
-    fetched = PartitionRecords(PARTITION, kafka_batches._Log(raw), [], start, None, None, True, 0)
+def sealed(raw: bytearray) -> bytes:
+    """A batch with the right checksum."""
+    raw[17:21] = google_crc32c.value(bytes(raw[21:])).to_bytes(4, "big")
+    return bytes(raw)
+
+
+def of_one(record: bytes) -> bytes:
+    """A batch of one record, given as bytes."""
+    head = bytearray(log(1)[:61])
+    head[8:12] = (49 + len(record)).to_bytes(4, "big")
+    return sealed(head + record)
+
+
+def former(version: int, codec: int, *, base: int) -> bytes:
+    """Three records in a format of before Kafka 0.11: a message of each, or one of all when they are compressed."""
+    builder = LegacyRecordBatchBuilder(version, codec, 1_000_000)
+    for index in range(3):
+        offset = index if version == 1 and codec else base + index
+        builder.append(offset, index, b"k%d" % index, b"%d" % index * 50)
+    raw = bytearray(builder.build())
+    raw[0:8] = (base + 2 if codec else base).to_bytes(8, "big")
+    return bytes(raw)
+
+
+def read(raw: bytes, *, start: int = BASE, with_keys: bool = False, isolation: int = READ_UNCOMMITTED) -> list[Any]:
+    fetched = PartitionRecords(PARTITION, kafka_batches._Log(raw), [(7, 0)], start, None, None, True, isolation)
     kafka_batches._Buffer(Fetcher(), with_keys)[PARTITION] = result(fetched)
     return list(fetched)
 
@@ -44,8 +73,20 @@ class Fetcher:
     _fetch_max_wait_ms = 500
 
 
-def result(fetched: PartitionRecords) -> FetchResult:
-    return FetchResult(PARTITION, assignment=None, partition_records=fetched, backoff=0.0)
+class Assigned:
+    """Where the client stands in a partition."""
+
+    active, paused, position = True, False, BASE
+
+    def state_value(self, _: Any) -> "Assigned":
+        return self
+
+    def consumed_to(self, offset: int) -> None:
+        self.position = offset
+
+
+def result(fetched: PartitionRecords, assigned: Assigned | None = None) -> FetchResult:
+    return FetchResult(PARTITION, assignment=assigned, partition_records=fetched, backoff=0.0)
 
 
 def test_batches_of_any_size_are_read() -> None:
@@ -76,8 +117,7 @@ def test_what_is_not_read_at_once_is_read_when_asked_for(with_keys: bool, joined
 def test_gaps_that_compaction_leaves_stay_gaps(with_keys: bool) -> None:
     raw = bytearray(log(SMALL))
     raw[23:27] = (29).to_bytes(4, "big")  # the last offset delta: the batch once had thirty records
-    raw[17:21] = google_crc32c.value(bytes(raw[21:])).to_bytes(4, "big")
-    (first, second) = read(bytes(raw) + log(SMALL, base=130), with_keys=with_keys)
+    (first, second) = read(sealed(raw) + log(SMALL, base=130), with_keys=with_keys)
     assert (list(first.offsets), first.next_offset) == (list(range(100, 110)), 130)
     (batch,) = merge([first, second], 10_000)
     assert isinstance(batch, RecordBatch)
@@ -140,3 +180,120 @@ def test_reading_can_begin_within_a_batch() -> None:
 def test_the_fast_checksum_is_there() -> None:
     """Without its compiled part it would be slower than the client's own, which is used then."""
     assert google_crc32c.implementation == "c"
+
+
+def unreadable(kind: str) -> bytes:
+    """A batch the client cannot read, though its checksum is right or not looked at before."""
+    match kind:
+        case "format":  # where a batch of now says that its last offset is 199, one of before has a negative length
+            return log(200)[:16] + b"\x01" + log(200)[17:]
+        case "length":  # of the key: 2 ** 63 - 1
+            return of_one(b"\0\0\0\0" + b"\xfe" + b"\xff" * 8 + b"\x01" + b"\0\0")
+        case "memory":  # 40 less
+            return of_one(b"\0\0\0\0" + b"\xae" + b"\xff" * 8 + b"\x01" + b"\0\0")
+        case "name":  # of a header, not UTF-8
+            return of_one(b"\x12\0\0\0\x01\x01\x02\x02\xff\x01")
+    raw = log(SMALL, codec=["", "gzip", "snappy", "lz4", "zstd"].index(kind))
+    return sealed(bytearray(raw[:-20] + bytes(20)))
+
+
+UNREADABLE = {
+    "gzip": "EOFError",
+    "snappy": "DecompressionError",
+    "lz4": "DecompressionError",
+    "zstd": "DecompressionError",
+    "format": "SystemError",
+    "length": "OverflowError",
+    "memory": "MemoryError",
+    "name": "UnicodeDecodeError",
+}
+"""What cannot be read -> what the client raises."""
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+async def test_what_cannot_be_read_takes_nothing_from_other_partitions(kind: str) -> None:
+    """An exception would lose what the same poll has taken from partitions before, which counts as consumed."""
+    client: Any = SimpleNamespace(_fetch_max_wait_ms=500, _notify=id, _wait_consume_future=None)
+    client._subscriptions = SimpleNamespace(reassignment_in_progress=False)
+    client._records = kafka_batches._Buffer(client, False)
+    assigned = [Assigned(), Assigned(), Assigned()]
+    for number, raw in enumerate([log(SMALL), unreadable(kind), log(LARGE)]):
+        fetched = PartitionRecords(("events", number), kafka_batches._Log(raw), [], BASE, None, None, True, 0)
+        client._records[number] = result(fetched, assigned[number])
+    found = await Poller.fetched_records(client, ())
+    assert [found[number][0].next_offset for number in (0, 2)] == [110, 500]
+    assert [type(item) for item in found[1]] == [PartitionStopped]
+    assert f"the batch at offset 100: {UNREADABLE[kind]}" in found[1][0].detail
+    assert [state.position for state in assigned] == [110, 100, 500]
+
+
+@pytest.mark.parametrize(("version", "codec"), [(0, 0), (0, 1), (1, 0), (1, 2)])
+def test_former_formats_are_read_and_may_change_within_a_log(version: int, codec: int) -> None:
+    """The client would take all batches to be of the first one's format."""
+    raw = former(version, codec, base=103) + log(LARGE, base=106)
+    for batches in (read(log(3) + raw), read(raw, start=104)):
+        (batch,) = merge(batches, 10_000)
+        assert isinstance(batch, RecordBatch)
+        assert list(batch.offsets) == list(range(506))[-len(batch.records) :]
+        assert [record.offset for record in batch.records] == list(batch.offsets)
+        assert batch.records.keys[:-LARGE][-2:] == [b"k1", b"k2"]
+        assert batch.nbytes > sum(map(len, batch.records.values)) + 200 * len(batch.records)
+
+
+def test_a_spoilt_format_is_found_before_the_records_are_asked_for() -> None:
+    """No checksum covers it: the values would be right and the records, read again on their own, would not."""
+    raw = bytearray(log(SMALL, LARGE))
+    raw[len(log(SMALL)) + 16] ^= 2
+    (first, stopped) = read(bytes(raw))
+    assert first.next_offset == 110
+    assert isinstance(stopped, PartitionStopped)
+
+
+@pytest.mark.parametrize("isolation", [READ_COMMITTED, READ_UNCOMMITTED])
+def test_a_marker_whose_record_is_gone_says_nothing(isolation: int) -> None:
+    """Compaction leaves the batch of a marker without its record, to keep what is known of the producer."""
+    builder = DefaultRecordBatchBuilder(2, 0, 1, 7, 0, -1, 1_000)
+    marker = builder.build()
+    marker[0:8] = BASE.to_bytes(8, "big")
+    marker[21:27] = b"\0\x30\0\0\0\0"  # a transaction's marker, the last offset that of the batch
+    (empty, batch) = read(sealed(marker) + log(SMALL, base=101), isolation=isolation)
+    assert (len(empty.records), empty.next_offset, batch.next_offset) == (0, 101, 111)
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_records_are_a_sequence(joined: bool) -> None:
+    parts = read(log(SMALL, SMALL))
+    (batch,) = merge(parts if joined else parts[:1], 10_000)
+    assert isinstance(batch, RecordBatch)
+    records = batch.records
+    assert [record.offset for record in records[-3:-1]] == list(batch.offsets)[-3:-1]
+    assert records[-1] is records[len(records) - 1]
+    assert records.index(records[4]) == 4
+    assert [record.offset for record in reversed(records)] == list(batch.offsets)[::-1]
+    with pytest.raises(IndexError):
+        records[len(records)]
+
+
+def test_joining_nothing_but_empty_batches() -> None:
+    empty = [RecordBatch(PARTITION, (), next_offset=offset, nbytes=0) for offset in (5, 9)]
+    (batch,) = merge(empty, 10_000)
+    assert isinstance(batch, RecordBatch)
+    assert (list(batch.offsets), list(batch.records), batch.next_offset) == ([], [], 9)
+    assert (batch.records.values, batch.records.keys, bool(batch.records)) == ([], [], False)
+
+
+def test_functions_in_threads_read_the_same_records() -> None:
+    (batch,) = merge(read(log(LARGE, LARGE)), 10_000)
+    assert isinstance(batch, RecordBatch)
+    with ThreadPoolExecutor(8) as pool:
+        names = list(pool.map(lambda index: batch.records[index].headers, range(2 * LARGE)))
+    assert names == [[("n", b"%d" % n)] for n in range(LARGE)] * 2
+
+
+def test_no_batch_keeps_the_whole_fetch() -> None:
+    """Else one record that is retried for a day would hold up to max_partition_fetch_bytes."""
+    raw = log(SMALL, LARGE) + former(1, 0, base=510) + log(SMALL, base=513)
+    before = sys.getrefcount(raw)
+    batches = read(raw, start=105)
+    assert all(batch.records[0].key for batch in batches)
+    assert sys.getrefcount(raw) == before

@@ -1,11 +1,12 @@
 import pytest
 
+from streamproc.adapters.memory import StoredRecord
 from streamproc.core.batcher import Batch
 from streamproc.core.engine import Engine
 from streamproc.core.lanes import Work
 from streamproc.core.plan import Limits, Routed
 from streamproc.core.retry import Retry
-from streamproc.model import Failure, PartitionStopped, Reject, RetryLater
+from streamproc.model import Failure, PartitionStopped, RecordBatch, Reject, RetryLater
 from tests.unit.core.build import P0, P1, batch, engine, plan, poisoned, routed
 
 BROKEN = Failure("ValueError", "no")
@@ -25,7 +26,7 @@ def test_a_record_that_is_handled_may_be_committed() -> None:
     made = engine()
     made.admit([routed(batch([0, 1]))], 0.0)
     function = made.functions[0]
-    made.done(function, take(made))
+    function.lanes.finish(take(made))
     made.report(function, take(made), None, 0.0)
     assert made.commits() == {P0: 2}
     made.committed({P0: 2})
@@ -37,7 +38,7 @@ def test_commits_are_due_once_an_interval() -> None:
     made = engine(limits=Limits(commit_interval_s=10.0))
     made.admit([routed(batch([0]))], 0.0)
     assert made.due(0.0, 9).wake_at == 10.0
-    made.done(made.functions[0], take(made))
+    made.functions[0].lanes.finish(take(made))
     assert made.due(9.0, 9).commits == {}
     assert made.due(10.0, 9).commits == {P0: 1}
     assert made.due(20.0, 9).commits == {P0: 1}
@@ -122,9 +123,9 @@ def test_what_a_rule_lets_pass_is_settled_and_counted() -> None:
 def test_a_record_of_two_functions_settles_with_the_second() -> None:
     made = engine(plan(name="one"), plan(name="two"))
     made.admit([routed(batch([0]), 0, 1)], 0.0)
-    made.done(made.functions[0], take(made, 0))
+    made.functions[0].lanes.finish(take(made, 0))
     assert made.commits() == {}
-    made.done(made.functions[1], take(made, 1))
+    made.functions[1].lanes.finish(take(made, 1))
     assert made.commits() == {P0: 1}
 
 
@@ -172,7 +173,7 @@ def test_what_comes_in_for_a_revoked_partition_changes_nothing() -> None:
     many = made.functions[1].batcher.take(0.0)
     assert many is not None
     made.revoke([P0])
-    made.done(made.functions[0], one)
+    made.functions[0].lanes.finish(one)
     made.report(made.functions[0], other, BROKEN, 0.0)
     made.report_batch(made.functions[1], many, {0: Reject("bad")}, 0.0)
     made.committed({P0: 2})
@@ -229,3 +230,16 @@ def test_due_does_not_ask_to_be_woken_for_what_waits_for_a_worker() -> None:
     made.admit([routed(batch([0]))], 100.0)
     assert made.due(100.0, 9).wake_at == 101.0
     assert made.due(105.0, 9).wake_at == 160.0
+
+
+@pytest.mark.parametrize("stamp", [None, -1])
+def test_a_record_without_a_time_ages_from_when_it_was_read(stamp: int | None) -> None:
+    made = engine(plan(retry=Retry(age_max_s=60.0)))
+    raw = RecordBatch(P0, [StoredRecord(0, stamp, b"k", b"v")], next_offset=1, nbytes=0)  # type: ignore[arg-type]
+    made.admit([routed(raw)], 1_700_000_000.0)
+    made.report(made.functions[0], take(made), BROKEN, 1_700_000_059.0)
+    assert made.snapshot().records["events", "thing", "retried"] == 1
+    made.due(1_700_000_070.0, 9)
+    made.report(made.functions[0], take(made), BROKEN, 1_700_000_070.0)
+    (letter,) = made.due(1_700_000_070.0, 9).letters
+    assert letter.condition == "MaximumRecordAgeExceeded"

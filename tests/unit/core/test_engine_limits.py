@@ -12,7 +12,7 @@ def blocked(made: Engine) -> str:
 
 def settle(made: Engine, count: int) -> None:
     for _ in range(count):
-        made.done(made.functions[0], made.functions[0].lanes.take())
+        made.functions[0].lanes.finish(made.functions[0].lanes.take())
 
 
 def test_a_partition_with_too_many_records_waits_until_half_are_settled() -> None:
@@ -61,7 +61,7 @@ def test_a_drain_drops_what_has_not_begun() -> None:
     first = function.lanes.take()
     made.drain([P0])
     assert (function.ready(0.0), made.draining([P0], 0.0), made.wanted()) == (0, True, [])
-    made.done(function, first)
+    function.lanes.finish(first)
     assert not made.draining([P0], 0.0)
     assert made.commits() == {P0: 1}
 
@@ -71,11 +71,11 @@ def test_a_drain_waits_for_what_stands_before_something_finished() -> None:
     made.admit([routed(batch(range(5)))], 0.0)
     function = made.functions[0]
     works = [function.lanes.take() for _ in range(3)]
-    made.done(function, works[2])
+    function.lanes.finish(works[2])
     made.drain([P0])
     assert function.ready(0.0) == 0
     for work in works[:2]:
-        made.done(function, work)
+        function.lanes.finish(work)
     assert made.commits() == {P0: 3}
 
 
@@ -122,7 +122,7 @@ def test_a_drain_waits_for_what_only_one_of_two_functions_has_finished() -> None
     assert made.functions[0].ready(0.0) == 0
     other = made.functions[1]
     assert other.ready(0.0) == 1
-    made.done(other, other.lanes.take())
+    other.lanes.finish(other.lanes.take())
     assert made.commits() == {P0: 1}
 
 
@@ -163,7 +163,7 @@ def test_parked_records_count_for_a_drain_when_they_are_due_in_time() -> None:
     made.admit([routed(batch(range(2)))], 0.0)
     function = made.functions[0]
     first = function.lanes.take()
-    made.done(function, function.lanes.take())
+    function.lanes.finish(function.lanes.take())
     made.report(function, first, RetryLater(5.0), 0.0)
     made.drain([P0])
     assert (made.draining([P0], 4.9), made.draining([P0], 5.0)) == (False, True)

@@ -125,3 +125,43 @@ def test_a_work_knows_its_place() -> None:
     work = lanes.take()
     assert isinstance(work, Work)
     assert (work.offset, work.attempt, work.since) == (0, 1, 0.0)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("keys", ["abc", "aab", "aaa"])
+def test_finish_settles_and_releases_in_one_step(keys: str, shared: bool) -> None:
+    """Whatever the order of calls: the same is settled, held and ready as after the steps it saves."""
+    left, right = admitted(*keys), admitted(*keys)
+    for lanes in (left, right):
+        for work in lanes.ready:
+            if shared:
+                work.entry.expect(work.index, 2)
+    while left.ready:
+        work, other = left.take(), right.take()
+        left.finish(work)
+        other.entry.ledger.settle_one(other.entry, other.index)
+        other.lane.done += 1
+        right.release(other)
+        assert offsets(left) == offsets(right)
+        assert bytes(work.entry.pending) == bytes(other.entry.pending)
+        ledger, expected = work.entry.ledger, other.entry.ledger
+        assert (ledger.unsettled, ledger.position()) == (expected.unsettled, expected.position())
+        assert set(work.lane.held) == set(other.lane.held)
+    assert (left.waiting, len(left.running)) == (0, 0)
+
+
+def test_a_work_cannot_finish_twice() -> None:
+    lanes = admitted("a", "a")
+    work = lanes.take()
+    lanes.finish(work)
+    with pytest.raises(AssertionError, match="settled twice"):
+        lanes.finish(work)
+
+
+def test_a_work_of_an_old_epoch_settles_nothing() -> None:
+    lanes = admitted("a")
+    work = lanes.take()
+    work.entry.ledger.close()
+    lanes.finish(work)
+    assert work.entry.pending == b"\1"
+    assert not work.lane.held

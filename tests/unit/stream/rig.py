@@ -66,7 +66,7 @@ class Rig:
             group="test",
             now=lambda: EPOCH + loop.time(),
             draw=lambda: 0.5,
-            tick_ns=virtualtime.tick_ns,
+            tick=virtualtime.tick,
         )
         self.pipeline = Pipeline(functions, StreamOptions(topics=[TOPIC], **options), around)
         self.running: asyncio.Future[None] = asyncio.ensure_future(self.pipeline.run())

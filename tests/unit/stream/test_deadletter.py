@@ -33,8 +33,9 @@ def letter(
     *,
     failure: Failure = FAILURE,
     function: str = "take",
+    stamp: int = 1_600_000_000_000,
 ) -> Letter:
-    record = StoredRecord(7, 1_600_000_000_000, key, value, headers)
+    record = StoredRecord(7, stamp, key, value, headers)
     batch = RecordBatch(TopicPartition("events", 3), [record], next_offset=8, nbytes=0)
     ledger = Ledger(batch.partition, epoch=1, start=7)
     entry = ledger.admit(Decoded(batch, [Poison("json", "bad")], ()), now=0.0)
@@ -160,3 +161,9 @@ def test_a_cut_dead_letter_keeps_the_beginning_and_says_how_long_it_was() -> Non
 def test_a_cut_dead_letter_drops_a_key_that_is_too_large() -> None:
     made = truncated(letter(None, b"k" * 5_000), OPTIONS)
     assert (made.key, made.value) == (None, b"")
+
+
+def test_a_record_without_a_time_becomes_a_dead_letter_without_one() -> None:
+    """Which the client stamps, as it refuses a time below 0."""
+    for make in (dead_letter, truncated):
+        assert make(letter(stamp=-1), OPTIONS).timestamp is None

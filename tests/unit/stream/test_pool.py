@@ -39,7 +39,7 @@ def made(broker: MemoryBroker, consumer: MemoryConsumer) -> Pipeline:
         services=None,
         group="test",
         now=lambda: EPOCH + loop.time(),
-        tick_ns=virtualtime.tick_ns,
+        tick=virtualtime.tick,
     )
     return Pipeline([Stream(Ping, slow)], StreamOptions(topics=[TOPIC], commit_interval_s=60.0), around)
 
