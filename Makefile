@@ -21,6 +21,12 @@ help: ## Show the targets
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r tests/requirements.lock
 	@touch $@ .venv/demo
 
+.venv/bench: bench/requirements.lock
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing what the measurements need into .venv"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r bench/requirements.lock
+	@touch $@ .venv/demo
+
 demo: .venv/demo ## Run 200,000 events through the application on a real Kafka (ARGS="--events N --keep --json")
 	@$(BIN)/python -m bench demo $(ARGS)
 
@@ -40,13 +46,14 @@ format: .venv/dev ## Rewrite the code in the house format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: .venv/demo ## Measure (ARGS=--quick)
+bench: .venv/bench ## Measure (ARGS="--quick", or the names of scenarios)
 	@$(BIN)/python -m bench run $(ARGS)
 
 lock: ## Pin the newest versions into the lock files
 	@$(PYTHON) -m venv .venv/lock && .venv/lock/bin/pip install --quiet uv
 	@for line in "deploy/requirements.lock" "deploy/demo.lock --extra broker" \
-	  "tests/requirements.lock --extra broker --extra compression --group test --group lint"; do \
+	  "bench/requirements.lock --extra broker --extra compression --group bench" \
+	  "tests/requirements.lock --extra broker --extra compression --group test --group lint --group bench"; do \
 	  set -- $$line; out=$$1; shift; \
 	  .venv/lock/bin/uv pip compile --quiet --upgrade --universal --generate-hashes --no-annotate --no-header \
 	    --no-emit-index-url --no-emit-find-links $$* pyproject.toml -o $$out; \

@@ -7,7 +7,7 @@ from bench.report import Meter, Task
 
 
 async def main(task: Task) -> None:
-    """Reads until it is told to end."""
+    """Reads until it is ended."""
     meter = Meter(task)
     consumer = aiokafka.AIOKafkaConsumer(
         task.topic,
@@ -18,7 +18,7 @@ async def main(task: Task) -> None:
     )
     await consumer.start()
     try:
-        while not meter.done:
+        while True:
             for records in (await consumer.getmany(timeout_ms=500)).values():
                 meter.add(len(records))
     finally:

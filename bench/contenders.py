@@ -24,9 +24,10 @@ def bare() -> Contender:
     return Contender(BARE, "aiokafka: read and drop", "drop", _program("bare"), ROOT, guarantee="commits nothing")
 
 
-def ours(mode: str, title: str, *, rate: float = 0.0, name: str = "streamproc") -> Contender:
-    """The whole service."""
-    return Contender(name, title, mode, _program("ours"), ROOT, rate)
+def ours(mode: str, title: str = "streamproc", *, name: str = "streamproc", **options: int) -> Contender:
+    """The whole service; `options` are those of `bench.ours`."""
+    arguments = [text for option, value in options.items() for text in (f"--{option}", str(value))]
+    return Contender(name, title, mode, [*_program("ours"), *arguments], ROOT)
 
 
 def _program(name: str) -> list[str]:
@@ -45,12 +46,12 @@ class Peer:
         """The folder's name."""
         return self.folder.name
 
-    def contender(self, mode: str, *, title: str = "") -> Contender:
+    def contender(self, mode: str) -> Contender:
         """This peer in one of its modes."""
         described, of_mode = self.described, self.described["modes"][mode]
         return Contender(
             name=f"{self.name}-{mode}",
-            title=f"{described['title']} {described['version']}{title}",
+            title=f"{described['title']} {described['version']}{': read and drop' if mode == 'drop' else ''}",
             mode=mode,
             command=[self._resolved(word) for word in described["run"]],
             folder=self.folder,
@@ -84,7 +85,7 @@ class Peer:
         return ""
 
     def _digest(self) -> str:
-        files = sorted(file for file in self.folder.iterdir() if file.is_file())
+        files = sorted(file for file in self.folder.iterdir() if file.is_file() and file.suffix != ".md")
         return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,13 +23,17 @@ ROOT = Path(__file__).parents[1]
 TIME_LIMIT_S = 120.0
 LOOK_S = 0.1
 STOP_S = 5.0
+ENDLESS = 10**15
 PROCESS_CPU_CLOCK = 2
 """CPUCLOCK_SCHED: glibc makes the id of a process' CPU clock of its inverted id and this (clock_getcpuclockid(3))."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A program and what it is to do. `rate` is about how many records a second it reads, 0 if not known."""
+    """A program and what it is to do. `rate` is about how many records a second it reads, 0 if not known.
+
+    `labels` say what is special about the course it is on; contenders are compared with the bare loop of equal labels.
+    """
 
     name: str
     title: str
@@ -38,6 +42,7 @@ class Contender:
     folder: Path
     rate: float = 0.0
     guarantee: str = "at least once"
+    labels: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +73,14 @@ class Results:
 
 
 def play(contenders: Sequence[Contender], course: Course, *, rounds: int, results: Results) -> None:
-    """Runs each contender in each round, adding to `results`; who fails is left out of the rounds that follow."""
+    """Runs each contender in each round, adding to `results`; who fails is left out of the rounds that follow.
+
+    Those with a known rate, the peers, take part in every other round.
+    """
     results.contenders.update({one.name: one for one in contenders})
     for number in range(rounds):
         for contender in contenders:
-            if contender.name in results.left_out:
+            if contender.name in results.left_out or (contender.rate and number % 2):
                 continue
             say(f"round {number + 1} of {rounds}: {contender.title}")
             try:
@@ -91,10 +99,37 @@ class ContenderError(Exception):
 def run_once(contender: Contender, course: Course) -> dict[str, Any]:
     """One round of one contender.
 
-    Returns `cpu_us` per record, `records_per_s`, `rss_mb` (peak), `rss_first_half_mb`, `rss_second_half_mb`, `start_s`
-    (process start to the end of the warm-up), and what the contender says of itself. Raises ContenderError.
+    Returns `cpu_us` per record, `records_per_s`, `rss_mb` (peak), `rss_first_half_mb`, `rss_second_half_mb`,
+    `rss_series_mb` (ten a second), `start_s` (process start to the end of the warm-up), and what the contender says of
+    itself. Raises ContenderError.
     """
     count = course.records_for(contender)
+    with measured(contender, course, count=count, warmup=max(1, int(count * course.warmup_share))) as measurement:
+        return measurement.take()
+
+
+def idle(contender: Contender, course: Course, seconds: float) -> float:
+    """Resident memory in MiB of a contender that has read one record and for `seconds` nothing more."""
+    with measured(contender, course, count=2, warmup=1) as measurement:
+        return measurement.take_idle(seconds)
+
+
+def first_record_s(contender: Contender, course: Course) -> float:
+    """Seconds from the start of a contender's process to the end of its first record, with the join of its group."""
+    with measured(contender, course, count=ENDLESS, warmup=1) as measurement:
+        return measurement.take_start()
+
+
+@contextmanager
+def running(contender: Contender, course: Course) -> Iterator[None]:
+    """A contender that reads for as long as the block lasts. Raises ContenderError when it cannot be started."""
+    with measured(contender, course, count=ENDLESS, warmup=ENDLESS):
+        yield
+
+
+@contextmanager
+def measured(contender: Contender, course: Course, *, count: int, warmup: int) -> Iterator["Measurement"]:
+    """A contender that has been started to read so many records."""
     with tempfile.TemporaryDirectory() as folder:
         pipe = Path(folder) / "report"
         os.mkfifo(pipe)
@@ -103,13 +138,17 @@ def run_once(contender: Contender, course: Course) -> dict[str, Any]:
             "topic": course.topic,
             "group": f"bench-{contender.name}-{os.urandom(4).hex()}",
             "count": str(count),
-            "warmup": str(max(1, int(count * course.warmup_share))),
+            "warmup": str(warmup),
             "mode": contender.mode,
             "report": str(pipe),
         }
         arguments = [text for name, value in options.items() for text in (f"--{name}", value)]
         with _started([*contender.command, *arguments], contender.folder, Path(folder) / "log") as process:
-            return _Measurement(process, pipe, Path(folder) / "log").take()
+            measurement = Measurement(process, pipe, Path(folder) / "log")
+            try:
+                yield measurement
+            finally:
+                measurement.close()
 
 
 @contextmanager
@@ -136,21 +175,32 @@ def _started(command: Sequence[str], folder: Path, log: Path) -> Iterator["subpr
         process.wait()
 
 
-class _Measurement:
+class Measurement:
+    """A contender that runs, and what it uses."""
+
     def __init__(self, process: "subprocess.Popen[bytes]", pipe: Path, log: Path) -> None:
         self._process = process
-        self._pipe = pipe
+        self._reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
         self._log = log
         self._began = time.perf_counter()
         self._rss_mb: list[float] = []
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def wait(self, seconds: float) -> None:
+        """Waits until it has ended by itself. Raises subprocess.TimeoutExpired."""
+        self._process.wait(seconds)
+
     def take(self) -> dict[str, Any]:
         """Waits for the two reports."""
         reports = self._reports()
-        warm = next(reports)
+        warm = _first(reports, "warm")
         cpu_s, at = cpu_time_s(self._process.pid), time.perf_counter()
         self._rss_mb.clear()
-        done = next(reports)
+        done = _first(reports, "done")
         cpu_s, seconds = cpu_time_s(self._process.pid) - cpu_s, time.perf_counter() - at
         counted = done["records"] - warm["records"]
         if counted <= 0:
@@ -165,40 +215,60 @@ class _Measurement:
             "rss_mb": max(self._rss_mb, default=memory_mb(self._process.pid)),
             "rss_first_half_mb": max(self._rss_mb[:half], default=0.0),
             "rss_second_half_mb": max(self._rss_mb[half:], default=0.0),
+            "rss_series_mb": [round(value, 1) for value in self._rss_mb],
             "start_s": at - self._began,
         }
 
+    def take_start(self) -> float:
+        """Waits for the end of the warm-up; the seconds it took."""
+        _first(self._reports(), "warm")
+        return time.perf_counter() - self._began
+
+    def take_idle(self, seconds: float) -> float:
+        """Waits for the end of the warm-up, and so long."""
+        _first(self._reports(), "warm")
+        time.sleep(seconds)
+        return memory_mb(self._process.pid)
+
     def _reports(self) -> Iterator[dict[str, Any]]:
-        reader = os.open(self._pipe, os.O_RDONLY | os.O_NONBLOCK)
         text = b""
-        try:
-            while time.perf_counter() - self._began < TIME_LIMIT_S:
-                ended = self._process.poll() is not None
-                readable, _, _ = select.select([reader], [], [], 0 if ended else LOOK_S)
-                chunk = self._read(reader) if readable else b""
-                if not chunk:
-                    if ended:
-                        raise ContenderError(f"it ended with {self._process.returncode}: {self._last_words()}")
-                    if readable:  # nobody has opened the pipe for writing yet
-                        time.sleep(LOOK_S)
-                    self._rss_mb.append(memory_mb(self._process.pid))
-                    continue
-                *lines, text = (text + chunk).split(b"\n")
-                for line in lines:
-                    yield json.loads(line)
-        finally:
-            os.close(reader)
+        while time.perf_counter() - self._began < TIME_LIMIT_S:
+            ended = self._has_ended()
+            readable, _, _ = select.select([self._reader], [], [], 0 if ended else LOOK_S)
+            chunk = self._read() if readable else b""
+            if not chunk:
+                if ended:
+                    raise ContenderError(f"it ended with {self._process.wait()}: {self._last_words()}")
+                if readable:  # nobody has opened the pipe for writing yet
+                    time.sleep(LOOK_S)
+                self._rss_mb.append(memory_mb(self._process.pid))
+                continue
+            *lines, text = (text + chunk).split(b"\n")
+            for line in lines:
+                yield json.loads(line)
         raise ContenderError(f"it was not done after {TIME_LIMIT_S:g} s: {self._last_words()}")
 
-    @staticmethod
-    def _read(reader: int) -> bytes:
+    def _has_ended(self) -> bool:
+        """Whether it has, leaving it to be waited for: until then its CPU time can be read."""
+        return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+    def _read(self) -> bytes:
         with suppress(BlockingIOError):
-            return os.read(reader, 65_536)
+            return os.read(self._reader, 65_536)
         return b""
+
+    def close(self) -> None:
+        """Gives the pipe up."""
+        os.close(self._reader)
 
     def _last_words(self) -> str:
         lines = self._log.read_text(errors="replace").strip().splitlines()
         return lines[-1][:300] if lines else "it said nothing"
+
+
+def _first(reports: Iterator[dict[str, Any]], event: str) -> dict[str, Any]:
+    """The next report of an event; several processes may tell the same."""
+    return next(report for report in reports if report["event"] == event)
 
 
 def processes(pid: int) -> list[int]:

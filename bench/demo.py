@@ -19,7 +19,7 @@ from typing import Any
 from bench.brokers import Target, opened, say
 from bench.generate import SKUS, STOCK, USERS, Produced, records
 from bench.memory_demo import run_in_memory
-from bench.publish import publish
+from bench.publish import Shape, publish
 from bench.sinks import Found, Stored, Verdict, judge, look, read_topic, share
 from bench.table import Progress, table
 from handlers.seed import seed
@@ -97,7 +97,7 @@ class Demo:
             service.wait_until_ready()
             began, since_ms = time.monotonic(), time.time() * 1000
             publishing = self._records(produced)
-            asyncio.run(publish(target.bootstrap, names["events"], publishing, partitions=PARTITIONS))
+            asyncio.run(publish(target.bootstrap, names["events"], publishing, shape=Shape(PARTITIONS)))
             service.wait_until_done(self.events)
             seconds = time.monotonic() - began
             if self.keep:

@@ -19,12 +19,17 @@ SHORT_SKU = "sku-none"
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """Shares of the event types; what is missing from 1 is bad records. `numbered` records have a header `NUMBER`."""
+    """Shares of the event types; what is missing from 1 is bad records. `numbered` records have a header `NUMBER`.
+
+    Readings are of so many `sensors` and of `types` of events in turn; `padding` is how many bytes more they have.
+    """
 
     sensor: float = 0.69
     order: float = 0.20
     user: float = 0.10
     sensors: int = SENSORS
+    types: int = 1
+    padding: int = 0
     numbered: bool = True
 
 
@@ -88,9 +93,11 @@ def _sensor(number: int, draw: random.Random, mix: Mix) -> Produced:
     key = f"s-{draw.randrange(mix.sensors)}"
     temperature = round(draw.uniform(10, 31), 1)
     stamp = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    kind = f"{SENSOR}.{number % mix.types}" if number % mix.types else SENSOR
+    padding = f',"note":"{"x" * mix.padding}"' if mix.padding else ""
     event = (
-        f'{{"type":"{SENSOR}","sensorId":"{key}","timestamp":"{stamp}",'
-        f'"temperature":{temperature},"humidity":{draw.uniform(30, 60):.1f}}}'
+        f'{{"type":"{kind}","sensorId":"{key}","timestamp":"{stamp}",'
+        f'"temperature":{temperature},"humidity":{draw.uniform(30, 60):.1f}{padding}}}'
     )
     return Produced(number, SENSOR, "ok", key.encode(), envelope(number, key, event), temperature > 30, mix.numbered)
 

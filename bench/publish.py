@@ -2,13 +2,24 @@
 
 import zlib
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from aiokafka import AIOKafkaProducer
 
 from bench.generate import Produced
 
 BATCH_BYTES = 131_072
-BATCH_RECORDS = 500
+"""Of a record batch, unless so many records are asked for that they need more."""
+RECORD_BYTES = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How records lie in a topic: so many in a record batch at most, compressed with `codec` ("": not)."""
+
+    partitions: int = 4
+    batch_records: int = 500
+    codec: str = ""
 
 
 def nothing(_count: int) -> None:
@@ -20,19 +31,26 @@ async def publish(
     topic: str,
     records: Iterable[Produced],
     *,
-    partitions: int,
+    shape: Shape,
     progress: Callable[[int], None] = nothing,
 ) -> None:
     """Writes records, those of a key to one partition in order; `progress` gets the number of records so far."""
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all", max_batch_size=BATCH_BYTES)
+    largest = max(BATCH_BYTES, RECORD_BYTES * shape.batch_records)
+    producer = AIOKafkaProducer(
+        bootstrap_servers=bootstrap,
+        acks="all",
+        max_batch_size=largest,
+        max_request_size=2 * largest,
+        compression_type=shape.codec or None,
+    )
     await producer.start()
     try:
-        waiting: dict[int, list[Produced]] = {number: [] for number in range(partitions)}
+        waiting: dict[int, list[Produced]] = {number: [] for number in range(shape.partitions)}
         count = 0
         for record in records:
-            partition = zlib.crc32(record.key or b"") % partitions
+            partition = zlib.crc32(record.key or b"") % shape.partitions
             waiting[partition].append(record)
-            if len(waiting[partition]) == BATCH_RECORDS:
+            if len(waiting[partition]) == shape.batch_records:
                 count += await _send(producer, topic, partition, waiting[partition])
                 progress(count)
         for partition, rest in waiting.items():

@@ -5,8 +5,9 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
+from typing import Self
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,12 @@ class Task:
     report: Path
 
     @classmethod
-    def from_arguments(cls) -> "Task":
+    def from_arguments(cls) -> Self:
         """What the command line says."""
         parser = argparse.ArgumentParser()
-        for name, kind in cls.__annotations__.items():
-            parser.add_argument(f"--{name}", required=True, type=kind)
+        for field in fields(cls):
+            required = field.default is MISSING
+            parser.add_argument(f"--{field.name}", required=required, default=field.default, type=field.type)
         return cls(**vars(parser.parse_args()))
 
 
@@ -47,14 +49,14 @@ class Meter:
         self._running: Counter[object] = Counter()
         self._latest: dict[object, int] = {}
         self._latencies: Counter[float] = Counter()
-        self._seen = 0
+        self.seen = 0
         self._next = task.warmup
         self._pipe = task.report.open("w", buffering=1)
 
     def add(self, records: int) -> None:
         """So many more."""
-        self._seen += records
-        if self._seen >= self._next:
+        self.seen += records
+        if self.seen >= self._next:
             self._pass_mark()
 
     def note(self, timestamp: int) -> None:
@@ -76,10 +78,10 @@ class Meter:
     def _pass_mark(self) -> None:
         if not self.warm:
             self.warm, self._next = True, self.task.count
-            self._tell({"event": "warm", "records": self._seen})
-        if self._seen >= self.task.count and not self.done:
+            self._tell({"event": "warm", "records": self.seen})
+        if self.seen >= self.task.count and not self.done:
             self.done = True
-            self._tell({"event": "done", "records": self._seen, "hot": self.hot, **self._of_mode()})
+            self._tell({"event": "done", "records": self.seen, "hot": self.hot, **self._of_mode()})
             self._on_done()
 
     def _of_mode(self) -> dict[str, object]:

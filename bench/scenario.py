@@ -4,82 +4,100 @@ import json
 import os
 import platform
 import statistics
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from bench.brokers import Target
 from bench.contenders import BARE
-from bench.contest import Results
+from bench.contest import Contender, Results
+from bench.plots import Plot, bars, save
 from bench.table import table
 
 Figures = Mapping[str, float]
 """Medians over the rounds of one contender."""
-Column = Callable[[Figures, Figures], str]
-"""The text of a cell, from the figures of a contender and those of the bare loop (empty where it does not run)."""
+Found = Mapping[str, Any]
+"""What `document` makes of results."""
+Column = Callable[[Mapping[str, Any]], str]
+"""The text of a cell, from what was found of a contender."""
+COST_PLOT = bars("cpu_us", "us CPU per record")
+Rows = Callable[["Scenario", Found], Sequence[Sequence[str]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """`play(target, quick, results)` adds rounds to results as they come, so that a run that is broken off has some."""
+    """`play(target, quick, results)` adds rounds to results as they come, so that a run that is broken off has some.
+
+    The table has a line for each contender, the cheapest first, with these columns; or is what `rows` makes.
+    `plot` draws the picture.
+    """
 
     name: str
     title: str
     play: Callable[[Target, bool, Results], None]
     columns: Mapping[str, Column]
+    plot: Plot = COST_PLOT
+    rows: Rows | None = None
 
 
-def cpu(one: Figures, _bare: Figures) -> str:
-    """CPU microseconds per record."""
-    return f"{one['cpu_us']:.2f}"
+def figure(name: str, text: str = "{:.2f}") -> Column:
+    """The median of a figure, "" where it was not taken."""
+    return lambda one: text.format(one["median"][name]) if name in one["median"] else ""
 
 
-def ratio(one: Figures, bare: Figures) -> str:
+def ratio(one: Mapping[str, Any]) -> str:
     """CPU per record as a multiple of the bare loop's."""
-    return f"{one['cpu_us'] / bare['cpu_us']:.2f}" if bare else ""
+    return f"{one['ratio_vs_bare_aiokafka']:.2f}" if one["ratio_vs_bare_aiokafka"] else ""
 
 
-def spread(one: Figures, _bare: Figures) -> str:
+def spread(one: Mapping[str, Any]) -> str:
     """The least and the most CPU per record of a round."""
-    return f"{one['cpu_us_min']:.2f} to {one['cpu_us_max']:.2f}"
+    return f"{one['median']['cpu_us_min']:.2f} to {one['median']['cpu_us_max']:.2f}"
 
 
-def rate(one: Figures, _bare: Figures) -> str:
-    """Records per second."""
-    return f"{one['records_per_s']:,.0f}"
-
-
-def memory(one: Figures, _bare: Figures) -> str:
-    """Peak resident memory."""
-    return f"{one['rss_mb']:.0f}"
+def guarantee(one: Mapping[str, Any]) -> str:
+    """How often a record is handled."""
+    return str(one["guarantee"])
 
 
 COST: Mapping[str, Column] = {
-    "us CPU/record": cpu,
+    "us CPU/record": figure("cpu_us"),
     "x bare": ratio,
     "spread": spread,
-    "records/s": rate,
-    "peak MiB": memory,
+    "records/s": figure("records_per_s", "{:,.0f}"),
+    "peak MiB": figure("rss_mb", "{:.0f}"),
+    "delivery": guarantee,
 }
+
+
+def labelled(contender: Contender, **labels: Any) -> Contender:
+    """A contender on a course of its own kind."""
+    return replace(contender, name=f"{contender.name}{_suffix(labels)}", labels=labels)
+
+
+def _suffix(labels: Mapping[str, Any]) -> str:
+    return "".join(f"@{name}={value}" for name, value in labels.items())
 
 
 def document(scenario: Scenario, results: Results, *, broker: str, quick: bool) -> dict[str, Any]:
     """All that a run found, for a file."""
-    contenders: dict[str, dict[str, Any]] = {
-        name: {
-            "title": results.contenders[name].title,
-            "mode": results.contenders[name].mode,
-            "guarantee": results.contenders[name].guarantee,
+    contenders: dict[str, dict[str, Any]] = {}
+    for name, rounds in results.rounds.items():
+        contender = results.contenders[name]
+        contenders[name] = {
+            "title": contender.title,
+            "mode": contender.mode,
+            "guarantee": contender.guarantee,
+            "labels": dict(contender.labels),
             "median": _medians(rounds),
             "rounds": rounds,
         }
-        for name, rounds in results.rounds.items()
-    }
-    base = contenders[BARE]["median"]["cpu_us"] if BARE in contenders else None
     for one in contenders.values():
-        one["ratio_vs_bare_aiokafka"] = round(one["median"]["cpu_us"] / base, 3) if base else None
+        base = contenders.get(f"{BARE}{_suffix(one['labels'])}")
+        ours, theirs = one["median"].get("cpu_us"), base["median"].get("cpu_us") if base else None
+        one["ratio_vs_bare_aiokafka"] = round(ours / theirs, 3) if ours and theirs else None
     return {
         "scenario": scenario.name,
         "quick": quick,
@@ -102,36 +120,40 @@ def _machine() -> dict[str, Any]:
 
 
 def _medians(rounds: list[dict[str, Any]]) -> dict[str, float]:
-    names = [name for name, value in rounds[0].items() if isinstance(value, int | float)]
-    medians = {name: statistics.median(one[name] for one in rounds) for name in names}
-    costs = [one["cpu_us"] for one in rounds]
-    return {**medians, "cpu_us_min": min(costs), "cpu_us_max": max(costs)}
+    values: dict[str, list[float]] = {}
+    for name, value in (figure for one in rounds for figure in one.items()):
+        if isinstance(value, int | float):
+            values.setdefault(name, []).append(value)
+    medians = {name: statistics.median(several) for name, several in values.items()}
+    costs = values.get("cpu_us")
+    return {**medians, "cpu_us_min": min(costs), "cpu_us_max": max(costs)} if costs else medians
 
 
-def report(scenario: Scenario, found: Mapping[str, Any]) -> str:
-    """The table for people: the cheapest first."""
-    contenders = found["contenders"]
-    bare = contenders.get(BARE, {}).get("median", {})
-    rows = [[scenario.title, *scenario.columns, "delivery"]]
-    for one in sorted(contenders.values(), key=lambda one: float(one["median"]["cpu_us"])):
-        cells = [column(one["median"], bare) for column in scenario.columns.values()]
-        rows.append([one["title"], *cells, one["guarantee"]])
-    out = [f"left out: {name}: {reason}" for name, reason in found["left_out"].items()]
-    return "\n".join([table(rows), *out])
+def report(scenario: Scenario, found: Found) -> str:
+    """The table for people, and who is left out."""
+    rows = (scenario.rows or _by_cost)(scenario, found)
+    return "\n".join([table(rows), *(f"left out: {name}: {reason}" for name, reason in found["left_out"].items())])
 
 
-def summary(found: Mapping[str, Any]) -> dict[str, Any]:
+def _by_cost(scenario: Scenario, found: Found) -> Sequence[Sequence[str]]:
+    contenders = sorted(found["contenders"].values(), key=lambda one: float(one["median"].get("cpu_us", 0)))
+    lines = [[one["title"], *(column(one) for column in scenario.columns.values())] for one in contenders]
+    return [[scenario.title, *scenario.columns], *lines]
+
+
+def summary(found: Found) -> dict[str, Any]:
     """The figures without the single rounds."""
     short = {
-        name: {**one["median"], "ratio_vs_bare_aiokafka": one["ratio_vs_bare_aiokafka"]}
+        name: {**one["labels"], **one["median"], "ratio_vs_bare_aiokafka": one["ratio_vs_bare_aiokafka"]}
         for name, one in found["contenders"].items()
     }
     return {**found, "contenders": short}
 
 
-def write(found: Mapping[str, Any], folder: Path) -> Path:
-    """Keeps the results as `SCENARIO.json`."""
+def write(scenario: Scenario, found: Found, folder: Path) -> Path:
+    """Keeps the results as `SCENARIO.json`, and a picture of them as `SCENARIO.svg` where there is matplotlib."""
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"{found['scenario']}.json"
-    file.write_text(json.dumps(found, indent=1) + "\n")
+    file = folder / f"{scenario.name}.json"
+    file.write_text(json.dumps(found, separators=(",", ":")) + "\n")
+    save(scenario.plot, found, file.with_suffix(".svg"))
     return file

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 from itertools import islice
+from time import monotonic
 
 import uvloop
 from aiokafka import AIOKafkaProducer
@@ -16,14 +17,13 @@ BATCH_RECORDS_MAX, BATCH_BYTES_MAX = 1_000, 900_000
 
 async def main(options: argparse.Namespace) -> None:
     """Open loop: what is due is sent, however long the broker takes for what came before."""
-    loop = asyncio.get_running_loop()
     made = records(options.count, seed=1, mix=Mix(sensor=1.0, order=0.0, user=0.0, numbered=False))
     producer = AIOKafkaProducer(bootstrap_servers=options.bootstrap, acks="all", max_batch_size=BATCH_BYTES_MAX)
     await producer.start()
     try:
-        began, sent, partition = loop.time(), 0, 0
+        began, sent, partition = monotonic(), 0, 0
         while sent < options.count:
-            due = min(options.count, int((loop.time() - began) * options.rate))
+            due = min(options.count, int((monotonic() - began) * options.rate))
             share = min(BATCH_RECORDS_MAX, -(-(due - sent) // options.partitions))
             while sent < due:
                 batch = producer.create_batch()

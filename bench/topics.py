@@ -7,26 +7,48 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import cycle, islice
 from pathlib import Path
 
 from bench.brokers import Target
 from bench.contest import Course
-from bench.generate import Mix, records
-from bench.publish import publish
+from bench.generate import Mix, Produced, records
+from bench.publish import Shape, publish
 from bench.table import Progress
 from streamproc.adapters.kafka_client import KafkaOptions
 from streamproc.adapters.kafka_topics import create_topics, delete_topics
 
-PARTITIONS = 4
+PLAIN = Shape()
+DISTINCT = 100_000
+MESSAGE_BYTES_MAX = 8_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Filling:
-    """What a topic is filled with: so many sensor readings of so many keys, without headers."""
+    """What a topic is filled with: so many readings of so many keys, without headers; a share `bad` cannot be decoded.
+
+    `types` and `padding` as in `Mix`.
+    """
 
     records: int
     keys: int = 1_000
-    partitions: int = PARTITIONS
+    types: int = 1
+    padding: int = 0
+    bad: float = 0.0
+    shape: Shape = PLAIN
+
+    def made(self) -> list[Produced]:
+        """The records; the same few again and again where there are many."""
+        mix = Mix(
+            sensor=1.0 - self.bad,
+            order=0.0,
+            user=0.0,
+            sensors=self.keys,
+            types=self.types,
+            padding=self.padding,
+            numbered=False,
+        )
+        return list(records(min(self.records, max(DISTINCT, self.keys)), seed=1, mix=mix))
 
 
 @contextmanager
@@ -34,7 +56,9 @@ def _topic(target: Target, partitions: int, *, stamped: bool = False) -> Iterato
     """A topic of a new name and its dead-letter topic; `stamped` by the broker, else by the producer."""
     topic = f"bench-{uuid.uuid4().hex[:8]}"
     options = KafkaOptions(bootstrap_servers=[target.bootstrap])
-    configs = {"message.timestamp.type": "LogAppendTime"} if stamped else {}
+    configs = {"max.message.bytes": str(MESSAGE_BYTES_MAX)}
+    if stamped:
+        configs["message.timestamp.type"] = "LogAppendTime"
     asyncio.run(create_topics(options, {topic: partitions, f"{topic}.dlq": partitions}, configs))
     try:
         yield topic
@@ -43,23 +67,39 @@ def _topic(target: Target, partitions: int, *, stamped: bool = False) -> Iterato
 
 
 @contextmanager
+def empty(target: Target, partitions: int) -> Iterator[Course]:
+    """A topic of a new name without records, and its dead-letter topic; deleted at the end."""
+    with _topic(target, partitions) as topic:
+        yield Course(target.bootstrap, topic, 0, 0)
+
+
+@contextmanager
 def filled(target: Target, filling: Filling, *, seconds: float) -> Iterator[Course]:
     """A topic of a new name that holds these records, and its dead-letter topic; deleted at the end."""
-    with _topic(target, filling.partitions) as topic:
+    with _topic(target, filling.shape.partitions) as topic:
         bar = Progress(f"publishing {filling.records:,} records of {filling.keys:,} keys", filling.records)
-        mix = Mix(sensor=1.0, order=0.0, user=0.0, sensors=filling.keys, numbered=False)
-        made = records(filling.records, seed=1, mix=mix)
-        asyncio.run(publish(target.bootstrap, topic, made, partitions=filling.partitions, progress=bar.show))
-        yield Course(target.bootstrap, topic, filling.records, seconds)
+        made = filling.made()
+        source = islice(cycle(made), filling.records)
+        asyncio.run(
+            publish(
+                target.bootstrap,
+                topic,
+                source,
+                shape=filling.shape,
+                progress=bar.show,
+            )
+        )
+        good = sum(one.expected == "ok" for one in made) * filling.records // len(made)
+        yield Course(target.bootstrap, topic, good, seconds)
 
 
 @contextmanager
 def flowing(target: Target, *, rate: int, seconds: float, warmup_s: float) -> Iterator[Course]:
     """A topic that a producer writes to while it is read, at `rate` records a second for `warmup_s` and `seconds`."""
     count = int(rate * (warmup_s + seconds))
-    with _topic(target, PARTITIONS, stamped=True) as topic:
+    with _topic(target, PLAIN.partitions, stamped=True) as topic:
         options = {"bootstrap": target.bootstrap, "topic": topic, "rate": rate, "count": count}
-        arguments = [f"--{name}={value}" for name, value in {**options, "partitions": PARTITIONS}.items()]
+        arguments = [f"--{name}={value}" for name, value in {**options, "partitions": PLAIN.partitions}.items()]
         producer = subprocess.Popen([sys.executable, "-m", "bench.steady", *arguments], cwd=Path(__file__).parents[1])
         try:
             yield Course(target.bootstrap, topic, count, seconds, warmup_share=warmup_s / (warmup_s + seconds))

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from bench.brokers import Target
 from bench.contenders import ours, peers
-from bench.contest import Contender, Results, play
+from bench.contest import Results, play
 from bench.ours import CONCURRENCY, WAIT_S
-from bench.scenario import Column, Figures, Scenario, cpu, memory, rate, spread
+from bench.plots import bars
+from bench.scenario import Column, Scenario, figure, guarantee, labelled, spread
 from bench.topics import Filling, filled
 
 MANY, FEW = 10_000, 200
@@ -17,42 +18,26 @@ MANY, FEW = 10_000, 200
 
 def run(target: Target, quick: bool, results: Results) -> None:
     """Two topics, one after the other."""
-    count, rounds, seconds = (200_000, 2, 2.0) if quick else (600_000, 5, 5.0)
+    seconds, rounds = (1.5, 2) if quick else (3.0, 3)
     others, results.left_out = peers(["waiting"])
-    mine = ours("waiting", "streamproc")
     for keys in (MANY, FEW):
-        with filled(target, Filling(count, keys=keys), seconds=seconds) as course:
-            play([_of(keys, replace(mine, rate=_ideal(keys)))], course, rounds=rounds, results=results)
-            play([_of(keys, one) for one in others], course, rounds=1 if quick else 3, results=results)
-        for name in (name for name in results.rounds if name.endswith(f"-{keys}")):
-            for one in results.rounds[name]:
-                one["share_of_ideal"] = one["records_per_s"] / _ideal(keys)
-
-
-def _of(keys: int, contender: Contender) -> Contender:
-    return replace(contender, name=f"{contender.name}-{keys}", title=f"{keys:,} keys: {contender.title}")
-
-
-def _ideal(keys: int) -> float:
-    return min(CONCURRENCY, keys) / WAIT_S
-
-
-def share(one: Figures, _bare: Figures) -> str:
-    """Of the ideal."""
-    return f"{one['share_of_ideal']:.0%}"
-
-
-def overlaps(one: Figures, _bare: Figures) -> str:
-    """Calls out of order or at once."""
-    return f"{one.get('overlaps', 0):,.0f}"
+        ideal = min(CONCURRENCY, keys) / WAIT_S
+        contenders = [
+            labelled(replace(one, title=f"{keys:,} keys: {one.title}"), keys=keys) for one in (ours("waiting"), *others)
+        ]
+        with filled(target, Filling(int(ideal * seconds), keys=keys), seconds=seconds) as course:
+            play(contenders, course, rounds=rounds, results=results)
+        for one in (one for contender in contenders for one in results.rounds.get(contender.name, ())):
+            one["share_of_ideal"] = one["records_per_s"] / ideal
 
 
 COLUMNS: dict[str, Column] = {
-    "records/s": rate,
-    "of ideal": share,
-    "us CPU/record": cpu,
+    "records/s": figure("records_per_s", "{:,.0f}"),
+    "of ideal": figure("share_of_ideal", "{:.0%}"),
+    "us CPU/record": figure("cpu_us"),
     "spread": spread,
-    "overlaps": overlaps,
-    "peak MiB": memory,
+    "overlaps": figure("overlaps", "{:,.0f}"),
+    "peak MiB": figure("rss_mb", "{:.0f}"),
+    "delivery": guarantee,
 }
-SCENARIO = Scenario("waiting_handlers", "calls that wait 5 ms", run, COLUMNS)
+SCENARIO = Scenario("waiting_handlers", "calls that wait 5 ms", run, COLUMNS, plot=bars("records_per_s", "records/s"))

@@ -1,15 +1,16 @@
 """aiokafka without a framework: a loop around `getmany`, and lanes by hand for calls that wait."""
 
 import asyncio
+import sqlite3
 from collections import Counter, deque
-from collections.abc import Callable
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 
-import msgspec
 import uvloop
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from bench.report import Meter, Task
+from bench.work import Work
 
 WORKERS = 1_000
 QUOTA = 5_000
@@ -17,75 +18,65 @@ QUOTA = 5_000
 WAIT_S = 0.005
 
 
-class Kinesis(msgspec.Struct, rename="camel", gc=False):
-    kinesis_schema_version: str
-    partition_key: str
-    sequence_number: str
-    data: bytes  # msgspec decodes the base64
-
-
-class Envelope(msgspec.Struct, gc=False):
-    kinesis: Kinesis
-    event_id: str = msgspec.field(name="eventID")
-
-
-class SensorReading(msgspec.Struct, tag_field="type", tag="sensor.reading", rename="camel", gc=False):
-    sensor_id: str
-    timestamp: str
-    temperature: float
-    humidity: float
-
-
-class UserCreated(msgspec.Struct, tag_field="type", tag="user.created", rename="camel", gc=False):
-    user_id: str
-
-
-class Functions:
-    """The functions by event type, and the work of calling the right one for a record."""
-
-    def __init__(self, meter: Meter) -> None:
-        self._meter = meter
-        self._envelope = msgspec.json.Decoder(Envelope).decode
-        self._event = msgspec.json.Decoder(SensorReading | UserCreated).decode
-        self._routes: dict[type, Callable[[Any], None]] = {SensorReading: self.on_reading, UserCreated: self.on_user}
-
-    def on_reading(self, reading: SensorReading) -> None:
-        if reading.temperature > 30:
-            self._meter.hot += 1
-
-    def on_user(self, user: UserCreated) -> None:
-        """Nothing to count."""
-
-    def call(self, record: ConsumerRecord) -> None:
-        event = self._event(self._envelope(record.value).kinesis.data)
-        self._routes[type(event)](event)
-
-
 async def batch(consumer: AIOKafkaConsumer, meter: Meter) -> None:
-    call = Functions(meter).call
+    call = Work(meter).call
     while not meter.done:
         polled = await consumer.getmany(timeout_ms=500)
         for records in polled.values():
             for record in records:
-                call(record)
+                call(record.value)
             meter.add(len(records))
         if polled:
             await consumer.commit()
 
 
 async def latency(consumer: AIOKafkaConsumer, meter: Meter) -> None:
-    call = Functions(meter).call
+    call = Work(meter).call
     while not meter.done:
         for records in (await consumer.getmany(timeout_ms=500)).values():
             for record in records:
                 meter.note(record.timestamp)
-                call(record)
+                call(record.value)
                 meter.add(1)
+
+
+CREATE = """
+CREATE TABLE readings (event_id TEXT PRIMARY KEY, sensor_id TEXT, timestamp REAL, temperature REAL, humidity REAL,
+deliveries INTEGER NOT NULL DEFAULT 1) WITHOUT ROWID
+"""
+UPSERT = """
+INSERT INTO readings (event_id, sensor_id, timestamp, temperature, humidity) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (event_id) DO UPDATE SET deliveries = deliveries + 1
+"""
+
+
+async def sink(consumer: AIOKafkaConsumer, meter: Meter) -> None:
+    """Stores readings once per event id: a transaction for each poll, in a thread, then the commit."""
+    work = Work(meter)
+
+    def row(record: ConsumerRecord) -> tuple[object, ...]:
+        opened = work.envelope(record.value)
+        reading = work.event(opened.kinesis.data)
+        stamp = datetime.fromisoformat(reading.timestamp).timestamp()
+        return opened.event_id, reading.sensor_id, stamp, reading.temperature, reading.humidity
+
+    def store(records: list[ConsumerRecord]) -> None:
+        with database:
+            database.executemany(UPSERT, map(row, records))
+
+    database = sqlite3.connect(meter.task.report.parent / "by-hand.db", check_same_thread=False)
+    database.executescript(f"PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; {CREATE}")
+    with ThreadPoolExecutor(1) as writer:
+        while not meter.done:
+            for partition, records in (await consumer.getmany(timeout_ms=500, max_records=1_000)).items():
+                await asyncio.get_running_loop().run_in_executor(writer, store, records)
+                await consumer.commit({partition: records[-1].offset + 1})
+                meter.add(len(records))
 
 
 async def waiting(consumer: AIOKafkaConsumer, meter: Meter) -> None:
     """A lane for each key; workers take the next record of a lane that has none running. Commits nothing."""
-    call = Functions(meter).call
+    call = Work(meter).call
     lanes: dict[bytes, deque[ConsumerRecord]] = {}
     ready: asyncio.Queue[bytes] = asyncio.Queue()
     waits: Counter[int] = Counter()
@@ -97,7 +88,7 @@ async def waiting(consumer: AIOKafkaConsumer, meter: Meter) -> None:
             lane = lanes[key]
             record = lane.popleft()
             meter.begin(key, record.offset)
-            call(record)
+            call(record.value)
             await asyncio.sleep(WAIT_S)
             meter.end(key)
             meter.add(1)
@@ -123,8 +114,7 @@ async def waiting(consumer: AIOKafkaConsumer, meter: Meter) -> None:
                 room[partition].clear()
                 await room[partition].wait()
 
-    tasks = [asyncio.create_task(work()) for _ in range(WORKERS)] + [asyncio.create_task(feed(each)) for each in room]
-    await asyncio.gather(*tasks)
+    await asyncio.gather(*(work() for _ in range(WORKERS)), *map(feed, room))
 
 
 async def main(task: Task) -> None:
@@ -140,7 +130,7 @@ async def main(task: Task) -> None:
     await consumer.start()
     try:
         running = asyncio.create_task(
-            {"batch": batch, "waiting": waiting, "latency": latency}[task.mode](consumer, meter)
+            {"batch": batch, "sink": sink, "waiting": waiting, "latency": latency}[task.mode](consumer, meter)
         )
         await asyncio.wait([running, asyncio.create_task(done.wait())], return_when=asyncio.FIRST_COMPLETED)
     finally:

@@ -1,11 +1,13 @@
 """The measuring itself, with contenders of a few lines."""
 
+import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bench.contest import Contender, ContenderError, Course, Results, cpu_time_s, play, run_once
+from bench.contest import Contender, ContenderError, Course, Results, cpu_time_s, idle, play, run_once, running
 
 BODY = """
 import json, sys, time
@@ -86,3 +88,35 @@ def test_slow_contenders_read_less() -> None:
 
 def test_the_cpu_time_of_a_process_that_is_gone_is_nothing() -> None:
     assert cpu_time_s(2**22 + 1) == 0.0
+
+
+def test_memory_of_one_that_idles(tmp_path: Path) -> None:
+    assert idle(contender(tmp_path, 'tell(event="warm", records=1)\ntime.sleep(60)'), COURSE, 0.0) > 1
+
+
+def test_one_that_runs_beside_the_block_is_ended_with_it(tmp_path: Path) -> None:
+    body = f'(open({str(tmp_path / "pid")!r}, "w")).write(str(__import__("os").getpid()))\ntime.sleep(60)'
+    with running(contender(tmp_path, body), COURSE):
+        while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+            os.sched_yield()
+        pid = int((tmp_path / "pid").read_text())
+        os.kill(pid, 0)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_what_several_processes_tell_counts_once(tmp_path: Path) -> None:
+    body = """
+tell(event="warm", records=100)
+tell(event="warm", records=101)
+tell(event="done", records=1100)
+"""
+    assert run_once(contender(tmp_path, body), COURSE)["records"] == 1_000
+
+
+def test_peers_take_part_in_every_other_round(tmp_path: Path) -> None:
+    body = 'tell(event="warm", records=1)\ntell(event="done", records=2)'
+    peer = replace(contender(tmp_path, body, "peer"), rate=1e6)
+    results = Results()
+    play([contender(tmp_path, body), peer], COURSE, rounds=3, results=results)
+    assert {name: len(rounds) for name, rounds in results.rounds.items()} == {"one": 3, "peer": 2}

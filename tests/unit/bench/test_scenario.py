@@ -44,7 +44,7 @@ def test_the_table_is_sorted_and_says_who_is_left_out() -> None:
     ("costs", "verdict"), [((3.0, 3.1), "dearer"), ((0.5, 0.6), "cheaper"), ((1.0, 1.4), "within the noise")]
 )
 def test_a_change_counts_when_the_rounds_lie_apart(tmp_path: Path, costs: tuple[float, ...], verdict: str) -> None:
-    before, after = write(found(1.0, 1.2), tmp_path / "a"), write(found(*costs), tmp_path / "b")
+    before, after = write(SCENARIO, found(1.0, 1.2), tmp_path / "a"), write(SCENARIO, found(*costs), tmp_path / "b")
     (line,) = [line for line in compare(before, after).splitlines() if line.strip().startswith("streamproc")]
     assert line.endswith(verdict)
 
@@ -57,7 +57,7 @@ def test_a_file_without_results_is_told(tmp_path: Path) -> None:
 
 
 def test_results_of_two_scenarios_are_not_compared(tmp_path: Path) -> None:
-    one = write(found(1.0), tmp_path)
+    one = write(SCENARIO, found(1.0), tmp_path)
     other = tmp_path / "other.json"
     other.write_text(json.dumps({"scenario": "latency", "contenders": {}}))
     with pytest.raises(ConfigError, match="not comparable"):

@@ -1,0 +1,104 @@
+"""Pictures of results, as SVG. matplotlib is needed only when one is drawn."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+Found = Mapping[str, Any]
+Plot = Callable[[Found, Any], None]
+"""Draws what was found into a matplotlib Figure."""
+OURS, OTHERS = "#c2410c", "#64748b"
+SHARES = {"50 %": 2, "90 %": 10, "99 %": 100, "99.9 %": 1_000, "99.99 %": 10_000}
+
+
+def save(plot: Plot, found: Found, file: Path) -> bool:
+    """Draws into a file; False where matplotlib is not installed."""
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    except ImportError:
+        return False
+    matplotlib.rcParams["svg.hashsalt"] = file.stem  # the same results make the same file
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    plot(found, figure)
+    figure.savefig(file, metadata={"Date": None})
+    return True
+
+
+def bars(name: str, label: str) -> Plot:
+    """A bar for the median of each contender's figure, the least above, with a line from its least to its most."""
+
+    def plot(found: Found, figure: Any) -> None:
+        ones = {key: one for key, one in found["contenders"].items() if name in one["median"]}
+        ordered = sorted(ones.items(), key=lambda item: float(item[1]["median"][name]), reverse=True)
+        rounds = [[float(each[name]) for each in one["rounds"] if name in each] for _, one in ordered]
+        medians = [float(one["median"][name]) for _, one in ordered]
+        around = [
+            [value - min(each) for value, each in zip(medians, rounds, strict=True)],
+            [max(each) - value for value, each in zip(medians, rounds, strict=True)],
+        ]
+        figure.set_size_inches(8, 1.2 + 0.3 * len(ordered))
+        axes = figure.add_subplot()
+        titles = [one["title"] for _, one in ordered]
+        colors = [OURS if "streamproc" in f"{key} {one['title']}" else OTHERS for key, one in ordered]
+        axes.barh(titles, medians, xerr=around, color=colors, ecolor="#111827", capsize=2)
+        if medians and max(medians) > 20 * min(medians):
+            axes.set_xscale("log")
+        axes.set_xlabel(label)
+
+    return plot
+
+
+def percentiles(found: Found, figure: Any) -> None:
+    """Latency by share of the records, in the manner of HdrHistogram."""
+    axes = figure.add_subplot()
+    for key, one in found["contenders"].items():
+        counts: Counter[float] = Counter()
+        for each in one["rounds"]:
+            counts.update({float(text): count for text, count in each["latency_ms"].items()})
+        values = sorted(counts)
+        below = list(accumulate(counts[value] for value in values))
+        left = [below[-1] / max(1, below[-1] - seen) for seen in below]
+        axes.plot(left, values, label=one["title"], color=OURS if key == "streamproc" else None)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xticks(list(SHARES.values()), list(SHARES))
+    axes.set_xlabel("share of the records")
+    axes.set_ylabel("at most, ms")
+    axes.legend()
+
+
+def memory(found: Found, figure: Any) -> None:
+    """Resident memory over the run."""
+    axes = figure.add_subplot()
+    for one in found["contenders"].values():
+        series = one["rounds"][0]["rss_series_mb"]
+        axes.plot([number / len(series) * one["median"]["records"] / 1e6 for number in range(len(series))], series)
+        axes.lines[-1].set_label(one["title"])
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("million records")
+    axes.set_ylabel("MiB")
+    axes.legend()
+
+
+def curves(found: Found, figure: Any) -> None:
+    """Cost by size, a panel for each curve."""
+    panels: dict[str, dict[str, list[tuple[Any, float]]]] = {}
+    for key, one in found["contenders"].items():
+        lines = panels.setdefault(one["labels"]["curve"], {})
+        lines.setdefault(key.partition("@")[0], []).append((one["labels"]["x"], one["median"]["cpu_us"]))
+    figure.set_size_inches(10, 2.6 * -(-len(panels) // 2))
+    for number, (curve, lines) in enumerate(panels.items()):
+        axes = figure.add_subplot(-(-len(panels) // 2), 2, number + 1)
+        for who, points in lines.items():
+            is_text = any(isinstance(x, str) for x, _ in points)
+            ordered = points if is_text else sorted(points)
+            axes.plot([x for x, _ in ordered], [y for _, y in ordered], marker="o", label=who)
+            if not is_text and min(x for x, _ in points) > 0:
+                axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlabel(curve)
+        axes.set_ylabel("us CPU/record")
+        axes.legend(fontsize="x-small")
