@@ -18,7 +18,7 @@ MANY, FEW = 10_000, 200
 
 def run(target: Target, quick: bool, results: Results) -> None:
     """Two topics, one after the other."""
-    seconds, rounds = (1.5, 2) if quick else (3.0, 3)
+    seconds, rounds = (1.5, 1) if quick else (3.0, 3)
     others, results.left_out = peers(["waiting"])
     for keys in (MANY, FEW):
         ideal = min(CONCURRENCY, keys) / WAIT_S
