@@ -8,6 +8,7 @@ from typing import Any
 
 from bench.histogram import Histogram, text_plot
 from bench.load_observer import POLL_S
+from bench.plots import draw_percentiles
 from bench.table import table
 from streamproc.errors import ConfigError
 
@@ -172,22 +173,9 @@ def draw(found: Outcome, file: Path) -> None:
     """Writes an SVG: latency over percentile, the x axis logarithmic in 1 / (1 - percentile). Raises ConfigError."""
     figure = importlib.import_module("matplotlib.figure").Figure(figsize=(9, 5))
     axes = figure.subplots()
-    total = 1
-    for name, one in found.latencies.items():
-        if not one.total:
-            continue
-        points = [(1 / max(1 - share, 1 / one.total), value) for share, value in one.shares()]
-        axes.step([1.0, *(x for x, _ in points)], [value for _, value in points[:1] + points], where="pre", label=name)
-        total = max(total, one.total)
-    ticks = {1: "0 %", 2: "50 %", 10: "90 %", 100: "99 %", 1_000: "99.9 %", 10_000: "99.99 %", 100_000: "99.999 %"}
-    axes.set_xscale("log")
-    axes.set_xticks([x for x in ticks if x <= 10 * total], [name for x, name in ticks.items() if x <= 10 * total])
-    axes.minorticks_off()
-    axes.set(xlabel="percentile", ylabel="ms from the turn of the record", ylim=(0, None))
+    draw_percentiles(axes, found.latencies)
+    axes.set(ylabel="ms from the turn of the record", ylim=(0, None))
     axes.set_title(f"{found.rate:,.0f} records/s asked, {found.rate_reached:,.0f} reached")
-    axes.grid(alpha=0.3)
-    if axes.lines:
-        axes.legend()
     try:
         figure.savefig(file, format="svg")
     except OSError as error:

@@ -1,16 +1,16 @@
 """Pictures of results, as SVG. matplotlib is needed only when one is drawn."""
 
-from collections import Counter
 from collections.abc import Callable, Mapping
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
+
+from bench.histogram import Histogram
 
 Found = Mapping[str, Any]
 Plot = Callable[[Found, Any], None]
 """Draws what was found into a matplotlib Figure."""
 OURS, OTHERS = "#c2410c", "#64748b"
-SHARES = {"50 %": 2, "90 %": 10, "99 %": 100, "99.9 %": 1_000, "99.99 %": 10_000}
+TICKS = {1: "0 %", 2: "50 %", 10: "90 %", 100: "99 %", 1_000: "99.9 %", 10_000: "99.99 %", 100_000: "99.999 %"}
 
 
 def save(plot: Plot, found: Found, file: Path) -> bool:
@@ -52,22 +52,42 @@ def bars(name: str, label: str) -> Plot:
 
 
 def percentiles(found: Found, figure: Any) -> None:
-    """Latency by share of the records, in the manner of HdrHistogram."""
-    axes = figure.add_subplot()
-    for key, one in found["contenders"].items():
-        counts: Counter[float] = Counter()
+    """Latency by share of the records, of each contender."""
+    histograms: dict[str, Histogram] = {}
+    for one in found["contenders"].values():
+        histogram = histograms[one["title"]] = Histogram()
         for each in one["rounds"]:
-            counts.update({float(text): count for text, count in each["latency_ms"].items()})
-        values = sorted(counts)
-        below = list(accumulate(counts[value] for value in values))
-        left = [below[-1] / max(1, below[-1] - seen) for seen in below]
-        axes.plot(left, values, label=one["title"], color=OURS if key == "streamproc" else None)
-    axes.set_xscale("log")
+            histogram.merge(histogram_of(each["latency_ms"]))
+    axes = figure.add_subplot()
+    draw_percentiles(axes, histograms)
     axes.set_yscale("log")
-    axes.set_xticks(list(SHARES.values()), list(SHARES))
-    axes.set_xlabel("share of the records")
     axes.set_ylabel("at most, ms")
-    axes.legend()
+
+
+def histogram_of(counts: Mapping[str, int]) -> Histogram:
+    """The latencies that a contender reported, as counts by milliseconds. One below 0, of another clock, is 0."""
+    histogram = Histogram()
+    for milliseconds, count in counts.items():
+        histogram.add(max(0.0, float(milliseconds)), count)
+    return histogram
+
+
+def draw_percentiles(axes: Any, histograms: Mapping[str, Histogram]) -> None:
+    """A line for each histogram that holds something; the x axis is logarithmic in 1 / (1 - percentile)."""
+    total = 1
+    for name, one in histograms.items():
+        if not one.total:
+            continue
+        points = [(1 / max(1 - share, 1 / one.total), value) for share, value in one.shares()]
+        axes.step([1.0, *(x for x, _ in points)], [value for _, value in points[:1] + points], where="pre", label=name)
+        total = max(total, one.total)
+    axes.set_xscale("log")
+    axes.set_xticks([x for x in TICKS if x <= 10 * total], [name for x, name in TICKS.items() if x <= 10 * total])
+    axes.minorticks_off()
+    axes.set_xlabel("percentile")
+    axes.grid(alpha=0.3)
+    if axes.lines:
+        axes.legend()
 
 
 def memory(found: Found, figure: Any) -> None:

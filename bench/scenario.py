@@ -16,8 +16,6 @@ from bench.contest import Contender, Results
 from bench.plots import Plot, bars, save
 from bench.table import table
 
-Figures = Mapping[str, float]
-"""Medians over the rounds of one contender."""
 Found = Mapping[str, Any]
 """What `document` makes of results."""
 Column = Callable[[Mapping[str, Any]], str]

@@ -59,3 +59,8 @@ class Work:
         """Decodes the envelope and the event, and calls the function of its type."""
         event = self.event(self.envelope(value).kinesis.data)
         self.routes[type(event)](event)
+
+    def call_opened(self, envelope: Envelope) -> None:
+        """`call` for what a framework has decoded by then."""
+        event = self.event(envelope.kinesis.data)
+        self.routes[type(event)](event)

@@ -30,7 +30,7 @@ def _keep_freed_memory() -> None:
     """Tells glibc to use the memory of a fetch for the next one.
 
     By default it gives buffers of this size back to the system and takes new ones, whose pages are then faulted in one
-    by one: a tenth of what a record costs. Another C library is left as it is.
+    by one. Another C library is left as it is.
     """
     with suppress(AttributeError, OSError):
         libc = ctypes.CDLL(None)

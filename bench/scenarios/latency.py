@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from bench.brokers import Target
 from bench.contenders import ours, peers
 from bench.contest import Results, play
-from bench.histogram import Histogram
+from bench.plots import histogram_of
 from bench.plots import percentiles as percentile_plot
 from bench.scenario import Column, Scenario, figure, guarantee
 from bench.topics import flowing
@@ -32,9 +32,7 @@ def run(target: Target, quick: bool, results: Results) -> None:
 
 def percentiles(counts: Mapping[str, int]) -> dict[str, float]:
     """The latencies in milliseconds that these shares of the records stay below, from counts by milliseconds."""
-    histogram = Histogram()
-    for milliseconds, count in counts.items():
-        histogram.add(max(0.0, float(milliseconds)), count)
+    histogram = histogram_of(counts)
     return {name: histogram.percentile(share) for name, share in SHARES.items()}
 
 

@@ -5,7 +5,7 @@ client keeps all its bookkeeping (fetching, positions, rebalances, transactions)
 fetched partition is replaced: it yields a `RecordBatch` per batch of the log. Of a batch only the values are read, and
 the keys where functions are ordered by them; the rest is read from its bytes again when somebody asks for a record.
 
-Checksums are computed by google-crc32c, which uses the processor's instructions and is fifteen times as fast as the
+Checksums are computed by google-crc32c, which uses the processor's instructions and is over ten times as fast as the
 client's own. All this touches private names of aiokafka 0.14, so `install` does nothing for another version and the
 caller reads records by the public way.
 """

@@ -2,10 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated
 
-import msgspec
 import uvloop
 from aiokafka import ConsumerRecord
 from fast_depends.msgspec import MsgSpecSerializer
@@ -13,56 +11,14 @@ from faststream import AckPolicy, Context, FastStream
 from faststream.kafka import KafkaBroker
 
 from bench.report import Meter, Task
+from bench.work import Envelope, Work
 
 WORKERS = 1_000
 WAIT_S = 0.005
 
 
-class Kinesis(msgspec.Struct, rename="camel", gc=False):
-    kinesis_schema_version: str
-    partition_key: str
-    sequence_number: str
-    data: bytes  # msgspec decodes the base64
-
-
-class Envelope(msgspec.Struct, gc=False):
-    kinesis: Kinesis
-    event_id: str = msgspec.field(name="eventID")
-
-
-class SensorReading(msgspec.Struct, tag_field="type", tag="sensor.reading", rename="camel", gc=False):
-    sensor_id: str
-    timestamp: str
-    temperature: float
-    humidity: float
-
-
-class UserCreated(msgspec.Struct, tag_field="type", tag="user.created", rename="camel", gc=False):
-    user_id: str
-
-
-class Functions:
-    """The functions by event type, and the work of calling the right one for an envelope."""
-
-    def __init__(self, meter: Meter) -> None:
-        self._meter = meter
-        self._event = msgspec.json.Decoder(SensorReading | UserCreated).decode
-        self._routes: dict[type, Callable[[Any], None]] = {SensorReading: self.on_reading, UserCreated: self.on_user}
-
-    def on_reading(self, reading: SensorReading) -> None:
-        if reading.temperature > 30:
-            self._meter.hot += 1
-
-    def on_user(self, user: UserCreated) -> None:
-        """Nothing to count."""
-
-    def call(self, envelope: Envelope) -> None:
-        event = self._event(envelope.kinesis.data)
-        self._routes[type(event)](event)
-
-
 def record(broker: KafkaBroker, meter: Meter) -> None:
-    call, task = Functions(meter).call, meter.task
+    call, task = Work(meter).call_opened, meter.task
 
     @broker.subscriber(task.topic, group_id=task.group, auto_offset_reset="earliest")
     async def on_envelope(envelope: Envelope) -> None:
@@ -71,7 +27,7 @@ def record(broker: KafkaBroker, meter: Meter) -> None:
 
 
 def batch(broker: KafkaBroker, meter: Meter) -> None:
-    call, task = Functions(meter).call, meter.task
+    call, task = Work(meter).call_opened, meter.task
 
     @broker.subscriber(
         task.topic, group_id=task.group, auto_offset_reset="earliest", batch=True, ack_policy=AckPolicy.NACK_ON_ERROR
@@ -83,7 +39,7 @@ def batch(broker: KafkaBroker, meter: Meter) -> None:
 
 
 def waiting(broker: KafkaBroker, meter: Meter) -> None:
-    call, task = Functions(meter).call, meter.task
+    call, task = Work(meter).call_opened, meter.task
 
     @broker.subscriber(task.topic, group_id=task.group, auto_offset_reset="earliest", max_workers=WORKERS)
     async def on_envelope(
