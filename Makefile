@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
+EXTRAS := --extra broker --extra compression --extra jwt --extra postgres --extra smtp
 
 .PHONY: help demo test check format bench lock clean
 
@@ -51,9 +52,9 @@ bench: .venv/bench ## Measure (ARGS="--quick", or the names of scenarios)
 
 lock: ## Pin the newest versions into the lock files
 	@$(PYTHON) -m venv .venv/lock && .venv/lock/bin/pip install --quiet uv
-	@for line in "deploy/requirements.lock" "deploy/demo.lock --extra broker" \
-	  "bench/requirements.lock --extra broker --extra compression --group bench" \
-	  "tests/requirements.lock --extra broker --extra compression --group test --group lint --group bench"; do \
+	@for line in "deploy/requirements.lock --extra jwt --extra postgres --extra smtp" "deploy/demo.lock --extra broker" \
+	  "bench/requirements.lock $(EXTRAS) --group bench" \
+	  "tests/requirements.lock $(EXTRAS) --group test --group lint --group bench"; do \
 	  set -- $$line; out=$$1; shift; \
 	  .venv/lock/bin/uv pip compile --quiet --upgrade --universal --generate-hashes --no-annotate --no-header \
 	    --no-emit-index-url --no-emit-find-links $$* pyproject.toml -o $$out; \

@@ -21,5 +21,13 @@ class RecordTooLarge(BrokerError):
     """The broker refuses a record for its size: send less of it."""
 
 
+class StoreError(StreamprocError):
+    """The person who runs the database must act, or the call may be repeated: all of it was done, or nothing."""
+
+
+class MailRefused(StreamprocError):
+    """Nobody need repeat the call: the mail server will never take this message."""
+
+
 class Fenced(StreamprocError):
     """Nobody must act: the partition was revoked meanwhile and its next owner repeats the record."""

@@ -1,6 +1,7 @@
 """Protocols at the real seams. Adapters implement them; the engine and the functions see only these."""
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from email.message import EmailMessage
 from typing import Protocol
@@ -82,4 +83,30 @@ class Mailer(Protocol):
     """Sends mail."""
 
     async def send(self, message: EmailMessage) -> None:
-        """Delivers or raises OSError; a message with the same Message-ID may be delivered again after an error."""
+        """Delivers the message. After an error that may be repeated, it may come twice, with the same Message-ID.
+
+        Raises OSError where sending it again may help, MailRefused where it never will.
+        """
+
+
+class Waiting(Protocol):
+    """The events that wait in an outbox, as its one relay sees them. Raises StoreError where the database is gone."""
+
+    async def take(self, limit: int) -> Sequence[tuple[int, OutRecord]]:
+        """The first that wait, each with its number, in the order they were written. They stay until removed."""
+
+    async def remove(self, numbers: Sequence[int]) -> None:
+        """Forgets those that the broker has."""
+
+
+class Outbox(Protocol):
+    """Events in the database that wait for the broker. The stores write them, in the transaction of their rows."""
+
+    def relay(self) -> AbstractAsyncContextManager[Waiting | None]:
+        """The right to publish, for as long as the block runs; None while another relay has it.
+
+        It is free again as soon as its process is gone.
+        """
+
+    async def count(self) -> int:
+        """How many wait."""

@@ -13,11 +13,11 @@ from msgspec import inspect
 
 from streamproc.adapters.kafka_client import KafkaOptions
 from streamproc.adapters.logs import LogOptions
-from streamproc.adapters.maildir import MailOptions
-from streamproc.adapters.sqlite import StoreOptions
+from streamproc.adapters.mail import MailOptions
+from streamproc.adapters.store import StoreOptions
 from streamproc.app import OPTIONS, Stream
 from streamproc.errors import ConfigError
-from streamproc.http.options import OpsOptions
+from streamproc.http.options import AuthOptions, HttpOptions, OpsOptions
 from streamproc.stream.options import StreamOptions
 
 PREFIX = "STREAMPROC_"
@@ -37,6 +37,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     stream: StreamOptions = msgspec.field(default_factory=StreamOptions)
     store: StoreOptions = msgspec.field(default_factory=StoreOptions)
     mail: MailOptions = msgspec.field(default_factory=MailOptions)
+    http: HttpOptions = msgspec.field(default_factory=HttpOptions)
+    auth: AuthOptions = msgspec.field(default_factory=AuthOptions)
     ops: OpsOptions = msgspec.field(default_factory=OpsOptions)
     log: LogOptions = msgspec.field(default_factory=LogOptions)
     functions: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
@@ -264,16 +266,6 @@ def _typed(given: _Given, hint: Any) -> Any:
     if given.is_text and get_origin(bare) is list:
         value = [part.strip() for part in value.split(",") if part.strip()]
     return msgspec.convert(value, hint, strict=not given.is_text)
-
-
-def _build(sections: Mapping[str, dict[str, Any]], schema: _Schema, problems: list[str]) -> Settings:
-    built: dict[str, Any] = {"functions": sections.get("functions", {})}
-    for name, options in schema.sections.items():
-        try:
-            built[name] = options(**sections.get(name, {}))
-        except (ConfigError, TypeError, ValueError) as error:
-            problems.append(f"[{name}]: {error}")
-    return Settings(**built)
 
 
 def _expected(kind: inspect.Type) -> str:

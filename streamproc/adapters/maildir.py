@@ -6,18 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from email.message import EmailMessage
 from os import getpid
 from pathlib import Path
-from typing import Annotated
-
-import msgspec
-from msgspec import Meta
 
 from streamproc.errors import ConfigError
-
-
-class MailOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Section `[mail]`."""
-
-    directory: Annotated[str, Meta(description="maildir that mail is written to")] = "data/mail"
 
 
 class Maildir:

@@ -13,10 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from threading import Lock
-from typing import Annotated, Any, TypeVar
-
-import msgspec
-from msgspec import Meta
+from typing import Any, TypeVar
 
 from streamproc.errors import ConfigError
 
@@ -26,14 +23,6 @@ PREFIX = "sqlite:///"
 BUSY_TIMEOUT_S = 5.0
 CALLS_MAX = 1_000
 """Calls in one transaction at most, so that other processes get their turn."""
-
-
-class StoreOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Section `[store]`."""
-
-    url: Annotated[str, Meta(description="sqlite:///relative/file or sqlite:////absolute/file")] = (
-        "sqlite:///data/streamproc.db"
-    )
 
 
 class _Call:
