@@ -42,7 +42,7 @@ async def _run(settings: Settings, records: Iterable[Produced], count: int) -> t
             group="shop",
             now=now,
         )
-        pipeline = Pipeline(app.functions, settings.stream, around)
+        pipeline = Pipeline(app.stream_functions, settings.stream, around)
         running = asyncio.ensure_future(pipeline.run())
         began = loop.time()
         for number, record in enumerate(records):

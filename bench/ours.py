@@ -134,14 +134,14 @@ def _sink(meter: Meter, task: OurTask) -> App:
     from handlers.stores.readings import Reading
 
     async def store(readings: Sequence[Measured], ctx: BatchContext[Services]) -> None:
-        now = ctx.now.timestamp()
+        now = ctx.now
         rows = [
             Reading(
                 "store",
                 item.event_id,
                 fingerprint(reading),
                 reading.sensor_id,
-                reading.timestamp.timestamp(),
+                reading.timestamp,
                 reading.temperature,
                 reading.humidity,
                 now,

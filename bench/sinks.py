@@ -11,8 +11,8 @@ from pathlib import Path
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 
 from bench.generate import NUMBER, ORDER, SENSOR, SKUS, STOCK, USER, Produced
+from handlers.letter import message_id
 from handlers.stores.processed import Delivery
-from handlers.user_created import message_id
 
 CONDITION = "__streamproc.errors.condition"
 

@@ -7,8 +7,8 @@ import msgspec
 from msgspec import Meta
 
 from handlers.services import Services
+from handlers.stores.orders import Order
 from handlers.stores.processed import Refused, delivery
-from handlers.stores.stock import Order
 from streamproc import Context, Event, Reject
 
 Id = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -34,9 +34,9 @@ async def take_stock(event: OrderPlaced, ctx: Context[Services]) -> Reject | Non
     quantities: Counter[str] = Counter()
     for item in event.items:
         quantities[item.sku] += item.quantity
-    order = Order(event.order_id, event.user_id, quantities, ctx.now.timestamp())
+    order = Order(event.order_id, event.user_id, quantities, ctx.record_time)
     try:
-        await ctx.services.stock.take(order, delivery(event, ctx, function="take_stock"))
+        await ctx.services.stock.take(order, delivery(event, ctx, function="take_stock"), ctx.now)
     except Refused as refused:
         return refused.outcome
     return None

@@ -1,5 +1,7 @@
 """Something to work on: users and stock, for the demo and for trying things out."""
 
+from datetime import UTC, datetime
+
 from handlers.services import Services
 from handlers.stores.users import User
 
@@ -9,5 +11,6 @@ async def seed(services: Services, *, users: int, skus: int, quantity: int) -> N
 
     One transaction each; what exists stays as it is, so a second time changes nothing.
     """
-    await services.users.add(User(f"u-{n}", f"u-{n}@example.com", f"User {n}") for n in range(users))
+    now = datetime.now(UTC)
+    await services.users.add(User(f"u-{n}", f"u-{n}@example.com", f"User {n}", now) for n in range(users))
     await services.stock.add({f"sku-{n}": quantity for n in range(skus)} | {"sku-none": 0})

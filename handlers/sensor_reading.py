@@ -18,6 +18,12 @@ YEARS = range(2000, 2100)
 CONFLICT = Reject("conflict", "this event id came before with other content")
 
 
+def check_year(timestamp: datetime) -> None:
+    """Raises ValueError for a time that no sensor here can have measured at."""
+    if timestamp.year not in YEARS:
+        raise ValueError("timestamp is not in the years 2000 to 2099")
+
+
 class SensorReading(Event, tag="sensor.reading"):
     """A measurement: degrees Celsius, and relative humidity in percent."""
 
@@ -27,8 +33,7 @@ class SensorReading(Event, tag="sensor.reading"):
     humidity: float
 
     def __post_init__(self) -> None:
-        if self.timestamp.year not in YEARS:
-            raise ValueError("timestamp is not in the years 2000 to 2099")
+        check_year(self.timestamp)
 
 
 class TemperatureAlert(Event, tag="temperature.alert"):
@@ -45,7 +50,7 @@ async def store_readings(readings: Sequence[SensorReading], ctx: BatchContext[Se
 
     A repeat raises its alert again: the first one may have got lost in a crash between the store and the broker.
     """
-    processed_at = ctx.now.timestamp()
+    processed_at = ctx.now
     rows = [
         _row(reading, item.topic, item.event_id, processed_at=processed_at)
         for reading, item in zip(readings, ctx.records, strict=True)
@@ -59,13 +64,13 @@ async def store_readings(readings: Sequence[SensorReading], ctx: BatchContext[Se
     return Failures(dict.fromkeys(conflicts, CONFLICT)) if conflicts else None
 
 
-def _row(reading: SensorReading, topic: str, event_id: str, *, processed_at: float) -> Reading:
+def _row(reading: SensorReading, topic: str, event_id: str, *, processed_at: datetime) -> Reading:
     return Reading(
         f"store_readings/{topic}",
         event_id,
         fingerprint(reading),
         reading.sensor_id,
-        reading.timestamp.timestamp(),
+        reading.timestamp,
         reading.temperature,
         reading.humidity,
         processed_at,

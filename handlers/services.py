@@ -3,18 +3,16 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
-from handlers.stores.processed import Processed, SqliteProcessed
-from handlers.stores.readings import Readings, SqliteReadings
-from handlers.stores.stock import SqliteStock, Stock
-from handlers.stores.users import SqliteUsers, Users
+from handlers.stores.opening import open_stores
+from handlers.stores.orders import Orders
+from handlers.stores.processed import Processed
+from handlers.stores.readings import Readings
+from handlers.stores.stock import Stock
+from handlers.stores.users import Users
 from streamproc.adapters.maildir import Maildir
-from streamproc.adapters.sqlite import open_sqlite
-from streamproc.ports import Mailer
+from streamproc.ports import Mailer, Outbox
 from streamproc.settings import Settings
-
-MIGRATIONS = Path(__file__).parent / "stores" / "migrations"
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +20,11 @@ class Services:
     """`ctx.services` of every function."""
 
     users: Users
+    orders: Orders
     stock: Stock
     readings: Readings
     processed: Processed
+    outbox: Outbox
     mailer: Mailer
 
 
@@ -32,11 +32,13 @@ class Services:
 async def open_services(settings: Settings) -> AsyncIterator[Services]:
     """Opens the store and the mail folder that the settings name. Raises ConfigError."""
     mailer = Maildir(settings.mail.directory)
-    async with open_sqlite(settings.store.url, MIGRATIONS / "sqlite") as database:
+    async with open_stores(settings.store) as stores:
         yield Services(
-            users=SqliteUsers(database),
-            stock=SqliteStock(database),
-            readings=SqliteReadings(database),
-            processed=SqliteProcessed(database),
+            users=stores.users,
+            orders=stores.orders,
+            stock=stores.stock,
+            readings=stores.readings,
+            processed=stores.processed,
+            outbox=stores.outbox,
             mailer=mailer,
         )

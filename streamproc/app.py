@@ -2,20 +2,22 @@
 
 import inspect
 import re
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import KW_ONLY, dataclass, fields, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from streamproc.errors import ConfigError
 from streamproc.model import Event
+from streamproc.ports import Outbox
 
 Handler = Callable[..., Any]
 KeyOf = str | Callable[[Any], object]
 
-_LIMITS: dict[str, tuple[float, float]] = {
+_STREAM_LIMITS: dict[str, tuple[float, float]] = {
     "batch_size": (1, 10_000),
     "batch_window_s": (0, 300),
     "concurrency": (1, 10_000),
@@ -25,6 +27,13 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "backoff_s": (0, 3_600),
     "backoff_max_s": (0, 86_400),
 }
+_HTTP_LIMITS: dict[str, tuple[float, float]] = {
+    "body_bytes_max": (0, 1_073_741_824),
+    "concurrency": (1, 100_000),
+    "timeout_s": (0.1, 3_600),
+    "rate_per_s": (0, 1_000_000),
+}
+_PATH = re.compile(r"/|(/([A-Za-z0-9._~-]+|{[A-Za-z_]\w*}))+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +65,7 @@ class Stream:
         if not self.name:
             object.__setattr__(self, "name", getattr(self.handler, "__name__", ""))
         self._check_target()
-        self._check_limits()
+        self._check_options()
 
     def _check_target(self) -> None:
         if not (isinstance(self.event, type) and issubclass(self.event, Event)):
@@ -67,11 +76,8 @@ class Stream:
             known = ", ".join(self.event.__struct_fields__)
             raise ConfigError(f"{self.name}: key={self.key!r} is not a field of {self.event.__name__} ({known})")
 
-    def _check_limits(self) -> None:
-        for option, (low, high) in _LIMITS.items():
-            value = getattr(self, option)
-            if value is not None and not low <= value <= high:
-                raise ConfigError(f"{self.name}: {option}={value} is outside {low:g} to {high:g}")
+    def _check_options(self) -> None:
+        _check_limits(self, _STREAM_LIMITS)
         if -1 < self.max_record_age_s < 60:
             raise ConfigError(
                 f"{self.name}: max_record_age_s={self.max_record_age_s:g} must be -1 (no limit) or at least 60"
@@ -91,9 +97,7 @@ class Stream:
     @property
     def is_async(self) -> bool:
         """True when the handler runs on the event loop, False when it runs in a thread."""
-        return inspect.iscoroutinefunction(self.handler) or inspect.iscoroutinefunction(
-            getattr(self.handler, "__call__", None)  # noqa: B004  (an instance with an async __call__)
-        )
+        return _is_async(self.handler)
 
     @property
     def concurrency_max(self) -> int:
@@ -101,8 +105,81 @@ class Stream:
         return self.concurrency or (100 if self.is_async else 8)
 
 
-OPTIONS = frozenset(f.name for f in fields(Stream)) - {"event", "handler", "name", "_"}
-"""The options of a function that settings may override, `[functions.<name>]`."""
+@dataclass(frozen=True, slots=True)
+class Http:
+    """A function that answers HTTP requests of one method and path.
+
+    The handler gets path and query parameters and the body by name, typed as annotated, and `ctx`. `scope` is what the
+    caller's token must allow, any valid token when not given; `public` functions need none. `cors` are the origins
+    whose pages may call. `rate_per_s` is per caller, 0 no limit. Raises ConfigError when impossible.
+    """
+
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+    path: str
+    handler: Handler
+    _: KW_ONLY
+    name: str = ""
+    scope: str = ""
+    public: bool = False
+    cors: tuple[str, ...] = ()
+    body_bytes_max: int = 1_048_576
+    concurrency: int | None = None
+    timeout_s: float = 30.0
+    rate_per_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            object.__setattr__(self, "name", getattr(self.handler, "__name__", ""))
+        if self.method not in ("GET", "POST", "PUT", "PATCH", "DELETE"):
+            raise ConfigError(f"Http({self.method!r}, {self.path!r}): no such method")
+        if not _PATH.fullmatch(self.path):
+            raise ConfigError(f"Http({self.method!r}, {self.path!r}): write the path as in /users/{{id}}")
+        if not callable(self.handler) or not self.name:
+            raise ConfigError(f"Http({self.method!r}, {self.path!r}): the handler must be a function with a name")
+        if self.public and self.scope:
+            raise ConfigError(f"{self.name}: public excludes scope={self.scope!r}")
+        if not re.fullmatch(r"[\x21\x23-\x5b\x5d-\x7e]*", self.scope):
+            raise ConfigError(f"{self.name}: scope={self.scope!r} is not one scope, as in users:write")
+        for origin in self.cors:
+            if origin != "*" and not re.fullmatch(r"https?://[^/\s]+", origin):
+                raise ConfigError(f"{self.name}: cors names {origin!r}, which is no origin, as in https://shop.example")
+        _check_limits(self, _HTTP_LIMITS)
+
+    @property
+    def is_async(self) -> bool:
+        """True when the handler runs on the event loop, False when it runs in a thread."""
+        return _is_async(self.handler)
+
+    @property
+    def concurrency_max(self) -> int:
+        """Calls in one process: what was asked for, else 1,000 on the loop and 8 in threads."""
+        return self.concurrency or (1_000 if self.is_async else 8)
+
+
+def _is_async(handler: Handler) -> bool:
+    of_call = getattr(handler, "__call__", None)  # noqa: B004  (an instance with an async __call__)
+    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(of_call)
+
+
+def _check_limits(function: "Function", limits: Mapping[str, tuple[float, float]]) -> None:
+    for option, (low, high) in limits.items():
+        value = getattr(function, option)
+        if value is not None and not low <= value <= high:
+            raise ConfigError(f"{function.name}: {option}={value} is outside {low:g} to {high:g}")
+
+
+Function = Stream | Http
+
+
+def options_of(kind: type[Function]) -> frozenset[str]:
+    """The options of a kind of function that settings may override, `[functions.<name>]`."""
+    return frozenset(f.name for f in fields(kind)) - {"event", "handler", "name", "method", "path", "_"}
+
+
+def option_types() -> dict[str, Any]:
+    """Option -> its type in settings, over all kinds of functions."""
+    hints = {**Stream.__annotations__, **Http.__annotations__, "key": str | None}  # no setting can hold a function
+    return {option: hints[option] for option in options_of(Stream) | options_of(Http)}
 
 
 @asynccontextmanager
@@ -115,51 +192,77 @@ class App:
     """All functions of an application and what they share.
 
     `services` is called with the Settings and returns an async context manager; what it yields is `ctx.services` in
-    every handler. It is opened once before the first record and closed after the last. Raises ConfigError when the
-    list contradicts itself.
+    every handler. It is opened once before the first call and closed after the last. `outbox` finds in it the Outbox
+    whose events are published; `migrations` is the folder whose `sqlite/` and `postgres/` hold the numbered SQL files
+    of the store. Raises ConfigError when the list contradicts itself.
     """
 
-    functions: Sequence[Stream]
+    functions: Sequence[Function]
     services: Callable[[Any], AbstractAsyncContextManager[Any]] = _no_services
+    outbox: Callable[[Any], Outbox] | None = None
+    migrations: Path | None = None
 
     def __post_init__(self) -> None:
         if not self.functions:
             raise ConfigError("App: the list of functions is empty")
-        names: dict[str, Stream] = {}
-        types: dict[str, type[Event]] = {}
+        names: set[str] = set()
         for function in self.functions:
-            if not isinstance(function, Stream):
-                raise ConfigError(f"App: {function!r} is not a Stream")
+            if not isinstance(function, Stream | Http):
+                raise ConfigError(f"App: {function!r} is neither a Stream nor an Http")
             if function.name in names:
                 raise ConfigError(f"App: two functions are named {function.name!r}; give one of them name=...")
-            names[function.name] = function
+            names.add(function.name)
+        self._check_event_types()
+        self._check_routes()
+
+    def _check_event_types(self) -> None:
+        types: dict[str, type[Event]] = {}
+        for function in self.stream_functions:
             if types.setdefault(function.event_type, function.event) is not function.event:
                 raise ConfigError(f"App: two event classes have the type {function.event_type!r}")
             if not re.fullmatch(r"[\x21-\x7e]{1,200}", function.event_type):
                 raise ConfigError(f"App: {function.event_type!r} is not a usable event type")
 
+    def _check_routes(self) -> None:
+        routes: dict[tuple[str, str], Http] = {}
+        for function in self.http_functions:
+            route = (function.method, re.sub(r"{\w+}", "{}", function.path))
+            if routes.setdefault(route, function) is not function:
+                raise ConfigError(f"App: {routes[route].name} and {function.name} both answer {' '.join(route)}")
+
+    @property
+    def stream_functions(self) -> Sequence[Stream]:
+        """The functions for records."""
+        return [function for function in self.functions if isinstance(function, Stream)]
+
+    @property
+    def http_functions(self) -> Sequence[Http]:
+        """The functions for requests."""
+        return [function for function in self.functions if isinstance(function, Http)]
+
     def check_topics(self, topics: Sequence[str]) -> None:
         """Raises ConfigError when a function waits for a topic that is not read, or nobody for one that is."""
-        for function in self.functions:
+        for function in self.stream_functions:
             if function.topic is not None and function.topic not in topics:
                 raise ConfigError(f"{function.name}: topic={function.topic!r} is not one of stream.topics")
-        for topic in topics:
-            if all(function.topic not in (None, topic) for function in self.functions):
+        for topic in topics if self.stream_functions else ():
+            if all(function.topic not in (None, topic) for function in self.stream_functions):
                 raise ConfigError(f"stream.topics names {topic!r}, but no function takes events of it")
 
     def with_options(self, options: dict[str, dict[str, Any]]) -> "App":
         """A copy with the options of the named functions replaced. Raises ConfigError for what does not exist."""
-        names = {function.name for function in self.functions}
+        by_name = {function.name: function for function in self.functions}
         for name, changed in options.items():
-            if name not in names:
-                raise ConfigError(f"functions.{name}: no such function; there are {', '.join(sorted(names))}")
-            for option in changed.keys() - OPTIONS:
-                raise ConfigError(f"functions.{name}.{option}: no such option; there are {', '.join(sorted(OPTIONS))}")
+            if name not in by_name:
+                raise ConfigError(f"functions.{name}: no such function; there are {', '.join(sorted(by_name))}")
+            known = options_of(type(by_name[name]))
+            for option in changed.keys() - known:
+                raise ConfigError(f"functions.{name}.{option}: no such option; there are {', '.join(sorted(known))}")
         return replace(self, functions=[_with(function, options.get(function.name, {})) for function in self.functions])
 
 
-def _with(function: Stream, changed: dict[str, Any]) -> Stream:
-    hints = {**Stream.__annotations__, "key": str | None}  # no setting can hold a function
+def _with(function: Function, changed: dict[str, Any]) -> Function:
+    hints = option_types()
     try:
         typed = {option: msgspec.convert(value, hints[option], strict=False) for option, value in changed.items()}
     except msgspec.ValidationError as error:

@@ -228,8 +228,8 @@ class FunctionSnapshot:
     parked: int
     calls: Sequence[int]
     calls_sum_s: float
-    batch_records: Sequence[int]
-    batch_records_sum: int
+    batch_records: Sequence[int] = ()
+    batch_records_sum: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,3 +244,24 @@ class Snapshot:
     """condition -> acknowledged dead letters."""
     in_flight_records: int = 0
     in_flight_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class HttpSnapshot:
+    """Frozen numbers of the HTTP functions; `answers` has function -> status -> requests, `other` for no function."""
+
+    functions: Sequence[FunctionSnapshot]
+    answers: Mapping[str, Mapping[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxSnapshot:
+    """Frozen numbers of a relay: events published and refused by this process, how many it last saw waiting.
+
+    `active` says whether this process is the one that publishes.
+    """
+
+    published: int
+    refused: int
+    waiting: int
+    active: bool

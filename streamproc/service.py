@@ -5,45 +5,54 @@ import logging
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
+import orjson
 
-from streamproc.adapters import logs, prometheus
+from streamproc.adapters import logs, prometheus, prometheus_http
 from streamproc.adapters.kafka import KafkaConsumer
 from streamproc.adapters.kafka_producer import KafkaProducer
 from streamproc.adapters.kafka_topics import create_topics, partition_counts
 from streamproc.app import App
-from streamproc.errors import StreamprocError
-from streamproc.http.options import OpsOptions
-from streamproc.model import Snapshot
+from streamproc.errors import ConfigError, StreamprocError
+from streamproc.http.auth import TokenVerifier
+from streamproc.http.gateway import Around, Gateway
+from streamproc.http.options import OpsOptions, is_loopback
+from streamproc.http.render import JSON, Rendered
+from streamproc.ports import Outbox
+from streamproc.probes import watching
 from streamproc.processes import supervise
+from streamproc.relay import Relay
 from streamproc.settings import Settings, secrets
-from streamproc.stream.health import Watch
 from streamproc.stream.pipeline import Pipeline, Surroundings
 from streamproc.stream.pool import Pool
 from streamproc.stream.route import asks_for_keys
+from streamproc.stream.wrap import keeps_event_ids
 from streamproc.tuning import tune
 
 log = logging.getLogger("streamproc")
 
 OK, FAILED, USAGE, GRACE_EXCEEDED = 0, 1, 2, 4
-LOOK_S = 1.0
+RELAY_STOP_S = 2.0
+"""How long the relay may publish at the end; what still waits then is published by the next one."""
+Trigger = Literal["stream", "http"]
 
 
-def run(app: App, settings: Settings) -> int:
+def run(app: App, settings: Settings, only: Trigger | None = None) -> int:
     """Runs an app until SIGTERM or SIGINT; returns the exit code: 0, 1 failed, 2 configuration, 4 grace exceeded.
 
-    A second signal ends the process at once.
+    A second signal ends the process at once. `only` leaves the functions of other triggers out.
     """
     if settings.stream.workers == 1:
-        return _run_worker(app, settings, "")
+        return _run_worker(app, settings, "", only=only)
     return supervise(
         settings.stream.workers,
-        lambda number, parent: _run_worker(app, _of_worker(settings, number), str(number), parent),
+        lambda number, parent: _run_worker(app, _of_worker(settings, number), str(number), parent=parent, only=only),
         settings.stream.grace_s,
     )
 
@@ -57,9 +66,11 @@ def _of_worker(settings: Settings, number: int) -> Settings:
     return msgspec.structs.replace(settings, ops=listen)
 
 
-def _run_worker(app: App, settings: Settings, member: str, parent: Connection | None = None) -> int:
+def _run_worker(
+    app: App, settings: Settings, member: str, *, parent: Connection | None = None, only: Trigger | None = None
+) -> int:
     try:
-        return _run_loop(_run_async(app, settings, member, parent))
+        return _run_loop(_run_async(app, settings, member, parent=parent, only=only))
     except StreamprocError as error:
         log.error("%s", error)
         return USAGE
@@ -78,55 +89,152 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
-async def _run_async(app: App, settings: Settings, member: str, parent: Connection | None) -> int:
-    if await serve(app, settings, stop=_stop_on_signals(parent), member=member):
+async def _run_async(
+    app: App, settings: Settings, member: str, *, parent: Connection | None, only: Trigger | None
+) -> int:
+    if await serve(app, settings, stop=_stop_on_signals(parent), member=member, only=only):
         return OK
     logging.shutdown()
     os._exit(GRACE_EXCEEDED)  # a thread that a call still runs in would be waited for, for ever
 
 
-async def serve(app: App, settings: Settings, *, stop: asyncio.Event, member: str = "") -> bool:
+async def serve(
+    app: App, settings: Settings, *, stop: asyncio.Event, member: str = "", only: Trigger | None = None
+) -> bool:
     """Runs an app in this event loop until `stop` is set; False when calls outlived the grace.
 
-    `member` tells processes of one group apart. Raises ConfigError and BrokerError.
+    `member` tells processes of one group apart; `only` leaves the functions of other triggers out. Raises ConfigError
+    and BrokerError.
     """
     app.check_topics(settings.stream.topics)
+    _check_http(app, settings, only)
     async with AsyncExitStack() as stack:
         services = await stack.enter_async_context(app.services(settings))
         producer = KafkaProducer(settings.kafka)
         stack.push_async_callback(producer.stop)
         await producer.start()
-        await _make_dead_letter_topics(settings)
-        metrics, now = prometheus.Metrics(), steady_clock()
-
-        def pipeline(number: int) -> Pipeline:
-            around = Surroundings(
-                consumer=KafkaConsumer(
-                    settings.kafka,
-                    settings.stream,
-                    member=f"{member}{number or ''}",
-                    with_keys=asks_for_keys(app.functions),
-                ),
-                producer=producer,
-                observer=metrics,
-                services=services,
-                group=settings.kafka.group_id,
-                now=now,
-                mask=logs.Mask(secrets(settings)),
-            )
-            return Pipeline(app.functions, settings.stream, around)
-
-        pool = Pool([pipeline(number) for number in range(settings.stream.consumers)])
-        health = await stack.enter_async_context(_watching(pool, now))
-        registry = prometheus.registry(metrics, pool.snapshots, end_offsets=pool.end_offsets, now=now)
+        shared = _Shared(app, settings, services, producer, prometheus.Metrics(), steady_clock())
+        pool = Pool([])
+        if app.stream_functions and only != "http":
+            await _make_dead_letter_topics(settings)
+            pool = Pool([shared.pipeline(member, number) for number in range(settings.stream.consumers)])
+        relay = gateway = None
+        if app.outbox is not None:
+            relay = await stack.enter_async_context(_relaying(app.outbox(services), producer))
+        front = await stack.enter_async_context(AsyncExitStack())
+        if app.http_functions and only != "stream":
+            gateway, address = await front.enter_async_context(shared.answering(relay))
+            log.info("answering %d functions at http://%s", len(app.http_functions), address)
+        health = await stack.enter_async_context(watching(pool, shared.now))
+        registry = shared.registry(pool, gateway, relay)
         from streamproc.http import ops  # when all else is connected: a web server takes longest to import
 
         address = await stack.enter_async_context(ops.serve(settings.ops, health, registry))
         log.info("running %d functions%s", len(app.functions), f", metrics at http://{address}" if address else "")
         tune()
-        drained = await pool.run(stop, settings.stream.grace_s)
+        closing = asyncio.create_task(_close_after(stop, front))
+        try:
+            drained = await pool.run(stop, settings.stream.grace_s)
+        finally:
+            stop.set()
+            await closing
         log.info("stopped" if drained else "stopped with calls unfinished: their records will be delivered again")
         return drained
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What the parts of one process have in common."""
+
+    app: App
+    settings: Settings
+    services: Any
+    producer: KafkaProducer
+    metrics: prometheus.Metrics
+    now: Callable[[], float]
+
+    def pipeline(self, member: str, number: int) -> Pipeline:
+        settings, functions = self.settings, self.app.stream_functions
+        consumer = KafkaConsumer(
+            settings.kafka, settings.stream, member=f"{member}{number or ''}", with_keys=asks_for_keys(functions)
+        )
+        around = Surroundings(
+            consumer=consumer,
+            producer=self.producer,
+            observer=self.metrics,
+            services=self.services,
+            group=settings.kafka.group_id,
+            now=self.now,
+            mask=logs.Mask(secrets(settings)),
+        )
+        return Pipeline(functions, settings.stream, around)
+
+    @asynccontextmanager
+    async def answering(self, relay: Relay | None) -> AsyncIterator[tuple[Gateway, str]]:
+        from streamproc.http import server
+        from streamproc.http.openapi import document
+
+        verifier = TokenVerifier(self.settings.auth, self.now)
+        around = Around(
+            services=self.services,
+            producer=self.producer,
+            verifier=verifier,
+            options=self.settings.http,
+            stream=self.settings.stream,
+            now=self.now,
+            stored=relay.kick if relay is not None else lambda: None,
+        )
+        described = document(self.app, title=self.settings.kafka.group_id, version="1")
+        gateway = Gateway(self.app, around, {"/openapi.json": Rendered(200, JSON, orjson.dumps(described))})
+        try:
+            grace_s, shared = self.settings.stream.grace_s, self.settings.stream.workers > 1
+            async with server.serve_public(gateway, self.settings.http, grace_s, reuse_port=shared) as address:
+                yield gateway, address
+        finally:
+            gateway.close()
+            await verifier.close()
+
+    def registry(self, pool: Pool, gateway: Gateway | None, relay: Relay | None) -> Any:
+        found = prometheus.registry(self.metrics, pool.snapshots, end_offsets=pool.end_offsets, now=self.now)
+        if gateway is not None:
+            found.register(prometheus_http.HttpCollector(gateway.snapshot))
+        if relay is not None:
+            found.register(prometheus_http.OutboxCollector(relay.snapshot))
+        return found
+
+
+def _check_http(app: App, settings: Settings, only: Trigger | None) -> None:
+    """Fails before anything is connected where functions could not be called, or by anybody."""
+    if only == "http" and not app.http_functions:
+        raise ConfigError("--only http: the app has no HTTP functions")
+    if only == "stream" and not app.stream_functions:
+        raise ConfigError("--only stream: the app has no functions for records")
+    auth = settings.auth
+    if any(not function.public for function in app.http_functions) and only != "stream":
+        if not (auth.secret_file or auth.jwks_url or auth.jwks_file):
+            raise ConfigError("auth: set secret_file, jwks_url or jwks_file; without it no token can be checked")
+        if auth.development and not is_loopback(settings.http.listen):
+            raise ConfigError("auth.development: tokens anybody on this machine can sign are for loopback only")
+    if app.outbox is not None:
+        for topic in settings.stream.topics:
+            form = settings.stream.formats.get(topic, settings.stream.format)
+            if not keeps_event_ids(form):
+                raise ConfigError(f"stream.format: {form} of topic {topic!r} has no place for the outbox's event ids")
+
+
+@asynccontextmanager
+async def _relaying(outbox: Outbox, producer: KafkaProducer) -> AsyncIterator[Relay]:
+    relay = Relay(outbox, producer)
+    running = asyncio.create_task(relay.run(), name="relay")
+    try:
+        yield relay
+    finally:
+        await relay.stop(running, RELAY_STOP_S)
+
+
+async def _close_after(stop: asyncio.Event, front: AsyncExitStack) -> None:
+    await stop.wait()
+    await front.aclose()
 
 
 def _stop_on_signals(parent: Connection | None) -> asyncio.Event:
@@ -161,33 +269,3 @@ def steady_clock() -> Callable[[], float]:
     loop = asyncio.get_running_loop()
     offset = time.time() - loop.time()
     return lambda: loop.time() + offset
-
-
-class _Health:
-    """What probes are told."""
-
-    def __init__(self, pool: Pool, now: Callable[[], float]) -> None:
-        self._pool = pool
-        self._watch = Watch()
-        self.now = now
-        self.live = self._watch.live
-        self.ready = self._watch.ready
-        self.end_offsets = pool.end_offsets
-
-    def snapshots(self) -> Sequence[Snapshot]:
-        return self._pool.snapshots()
-
-    async def keep_looking(self) -> None:
-        while True:
-            self._watch.look(self.snapshots(), self.end_offsets(), silent_s=self._pool.silent_s(), now=self.now())
-            await asyncio.sleep(LOOK_S)
-
-
-@asynccontextmanager
-async def _watching(pool: Pool, now: Callable[[], float]) -> AsyncIterator[_Health]:
-    health = _Health(pool, now)
-    looking = asyncio.ensure_future(health.keep_looking())
-    try:
-        yield health
-    finally:
-        looking.cancel()

@@ -15,7 +15,7 @@ from streamproc.adapters.kafka_client import KafkaOptions
 from streamproc.adapters.logs import LogOptions
 from streamproc.adapters.mail import MailOptions
 from streamproc.adapters.store import StoreOptions
-from streamproc.app import OPTIONS, Stream
+from streamproc.app import option_types
 from streamproc.errors import ConfigError
 from streamproc.http.options import AuthOptions, HttpOptions, OpsOptions
 from streamproc.stream.options import StreamOptions
@@ -120,6 +120,7 @@ class _Schema:
     """The settings that exist, by dotted name."""
 
     def __init__(self) -> None:
+        self.options = option_types()
         self.sections = {name: hint for name, hint in get_type_hints(Settings).items() if name != "functions"}
         self.leaves = {
             f"{section}.{option}": _leaf(f"{section}.{option}", hint)
@@ -132,9 +133,8 @@ class _Schema:
         section, _, rest = name.partition(".")
         if section == "functions":
             function, _, option = rest.rpartition(".")
-            # A key may be a function in Python; in settings it is the name of a field.
-            hint = str if option == "key" else Stream.__annotations__.get(option)
-            return _leaf(name, hint) if function and option in OPTIONS else None
+            hint = self.options.get(option)
+            return _leaf(name, hint) if function and hint is not None else None
         parent = self.leaves.get(".".join(name.split(".", 2)[:2]))
         if parent is not None and parent.children is not None and parent.name != name:
             return _leaf(name, parent.children)
@@ -156,7 +156,7 @@ class _Schema:
     def names(self, like: str) -> list[str]:
         """Every name that could have been meant by one that does not exist."""
         function = like.startswith("functions.") and like.rpartition(".")[0]
-        return [*self.leaves, *(f"{function}.{option}" for option in OPTIONS if function)]
+        return [*self.leaves, *(f"{function}.{option}" for option in self.options if function)]
 
 
 def _leaf(name: str, hint: Any) -> _Leaf:
@@ -263,7 +263,7 @@ def _hint(given: _Given, schema: _Schema) -> str:
 def _typed(given: _Given, hint: Any) -> Any:
     value = given.value
     bare = get_args(hint)[0] if get_origin(hint) is Annotated else hint
-    if given.is_text and get_origin(bare) is list:
+    if given.is_text and get_origin(bare) in (list, tuple):
         value = [part.strip() for part in value.split(",") if part.strip()]
     return msgspec.convert(value, hint, strict=not given.is_text)
 

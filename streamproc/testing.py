@@ -129,7 +129,7 @@ async def _run(app: App, records: Sequence[Event | bytes | OutRecord], setup: Se
         draw=setup.draw,
         tick=virtualtime.tick,
     )
-    pipeline = Pipeline(app.functions, setup.options, around)
+    pipeline = Pipeline(app.stream_functions, setup.options, around)
     running = asyncio.ensure_future(pipeline.run())
     await _until_settled(broker, pipeline, running, setup)
     snapshot = pipeline.snapshot()
@@ -139,7 +139,7 @@ async def _run(app: App, records: Sequence[Event | bytes | OutRecord], setup: Se
     for (_, event_type, outcome), count in snapshot.records.items():
         outcomes[event_type, outcome] = outcomes.get((event_type, outcome), 0) + count
     letters = broker.records(setup.options.dead_letter_topic.format(topic=topic))
-    decode = Decoder([function.event for function in app.functions], setup.options, topic).decode
+    decode = Decoder([function.event for function in app.stream_functions], setup.options, topic).decode
     emitted = {name: broker.records(name) for name in sorted(emitter.topics)}
     return Result(outcomes, [_dead_letter(record, decode) for record in letters], emitted, loop.time())
 
@@ -227,7 +227,7 @@ async def invoke(app: App, event: Event | bytes, *, services: Any = None, functi
 
 def _entry(app: App, event: Event | bytes) -> Entry:
     value = msgspec.json.encode(event) if isinstance(event, Event) else event
-    events = list(dict.fromkeys(function.event for function in app.functions))
+    events = list(dict.fromkeys(function.event for function in app.stream_functions))
     record = StoredRecord(0, int(EPOCH * 1000), None, value)
     partition = TopicPartition("invoke", 0)
     batch = RecordBatch(partition, [record], next_offset=1, nbytes=len(value))
@@ -236,7 +236,9 @@ def _entry(app: App, event: Event | bytes) -> Entry:
 
 
 def _function_for(app: App, event: Event, name: str) -> Stream:
-    takers = [function for function in app.functions if function.event is type(event) and name in ("", function.name)]
+    takers = [
+        function for function in app.stream_functions if function.event is type(event) and name in ("", function.name)
+    ]
     if len(takers) == 1:
         return takers[0]
     event_type = type(event).__struct_config__.tag

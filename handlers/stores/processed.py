@@ -13,6 +13,9 @@ import msgspec
 from streamproc import Context, Event, Reject
 from streamproc.adapters.sqlite import SqliteDatabase
 
+KEY_BYTES_MAX = 1_000
+"""PostgreSQL's indexes take 2,704 bytes in all, and no index here has more than two texts."""
+
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -22,6 +25,19 @@ class Refused(Exception):
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(reason, detail)
         self.outcome = Reject(reason, detail)
+
+
+def check_text(*texts: str) -> None:
+    """Raises Refused for text that not every database keeps: with the character NUL."""
+    if "\0" in "".join(texts):
+        raise Refused("nul", "text must not hold the character NUL")
+
+
+def check_keys(*keys: str) -> None:
+    """Raises Refused for keys that not every database keeps: with the character NUL, or too long for an index."""
+    check_text(*keys)
+    if max(map(len, keys), default=0) > KEY_BYTES_MAX // 4 and any(len(key.encode()) > KEY_BYTES_MAX for key in keys):
+        raise Refused("too_long", f"what a row is found by must not be longer than {KEY_BYTES_MAX} bytes")
 
 
 class Delivery(NamedTuple):
@@ -88,8 +104,10 @@ class SqliteProcessed:
 
     async def claim(self, delivery: Delivery) -> bool:
         """See the port."""
+        check_keys(delivery.scope, delivery.event_id)
         return await self._database.run(lambda connection: _note(connection, _CLAIM, delivery) == 0)
 
     async def record(self, delivery: Delivery) -> None:
         """See the port."""
+        check_keys(delivery.scope, delivery.event_id)
         await self._database.run(lambda connection: is_first(connection, delivery))

@@ -2,25 +2,24 @@
 
 import sqlite3
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import NamedTuple, Protocol
 
+from handlers.stores.processed import check_keys, check_text
 from streamproc.adapters.sqlite import SqliteDatabase
 
 
 class Reading(NamedTuple):
-    """A row; `scope` is the function and the topic.
-
-    Times in seconds since the Unix epoch, temperature in degrees Celsius, humidity in percent.
-    """
+    """A row; `scope` is the function and the topic. Temperature in degrees Celsius, humidity in percent."""
 
     scope: str
     event_id: str
     fingerprint: bytes
     sensor_id: str
-    timestamp: float
+    timestamp: datetime
     temperature: float
     humidity: float
-    processed_at: float
+    processed_at: datetime
 
 
 class Readings(Protocol):
@@ -29,8 +28,14 @@ class Readings(Protocol):
     async def upsert(self, readings: Sequence[Reading]) -> Collection[int]:
         """Stores readings in one transaction, once per event id, and counts repeats.
 
-        Returns the indexes of those whose id belongs to a reading of other content, which is kept.
+        Returns the indexes of those whose id belongs to a reading of other content, which is kept. Raises Refused
+        with nul or too_long: nothing is stored then.
         """
+
+
+def _check(readings: Sequence[Reading]) -> None:
+    check_keys(*{one.scope for one in readings}, *(one.event_id for one in readings))
+    check_text(*(one.sensor_id for one in readings))
 
 
 _UPSERT = """
@@ -49,9 +54,14 @@ class SqliteReadings:
 
     async def upsert(self, readings: Sequence[Reading]) -> Collection[int]:
         """See the port."""
+        _check(readings)
+        rows = [
+            (*one[:4], one.timestamp.timestamp(), one.temperature, one.humidity, one.processed_at.timestamp())
+            for one in readings
+        ]
 
         def work(connection: sqlite3.Connection) -> Collection[int]:
-            if connection.executemany(_UPSERT, readings).rowcount == len(readings):
+            if connection.executemany(_UPSERT, rows).rowcount == len(rows):
                 return ()
             others = (connection.execute(_OTHER, reading[:3]).fetchone() for reading in readings)
             return {index for index, other in enumerate(others) if other}

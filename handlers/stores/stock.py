@@ -1,33 +1,27 @@
-"""The stock of the shop, and the orders it went to."""
+"""The stock of the shop."""
 
 import sqlite3
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from datetime import datetime
+from typing import Protocol
 
-from handlers.stores.processed import Delivery, Refused, is_first
+from handlers.stores.orders import Order, check_order, check_takeable, insert_order, mark_taken
+from handlers.stores.processed import Delivery, Refused, check_keys, is_first
 from streamproc.adapters.sqlite import SqliteDatabase
-
-
-class Order(NamedTuple):
-    """An order; `quantities` says how many of each sku. `processed_at` is in seconds since the Unix epoch."""
-
-    order_id: str
-    user_id: str
-    quantities: Mapping[str, int]
-    processed_at: float
 
 
 class Stock(Protocol):
     """How many there are of each sku."""
 
-    async def take(self, order: Order, delivery: Delivery) -> None:
-        """Takes what is ordered, all or nothing, once per event id.
+    async def take(self, order: Order, delivery: Delivery, taken_at: datetime) -> None:
+        """Takes what is ordered, all or nothing, once per event id, and stores the order where it is not yet.
 
-        Raises Refused with out_of_stock, unknown_sku, or conflict for another event of the same id.
+        Raises Refused with out_of_stock, unknown_sku, or conflict: for another event of the same id, for an order
+        that another event took, or that was placed with another user or other items.
         """
 
     async def add(self, quantities: Mapping[str, int]) -> None:
-        """Adds skus in one transaction; those that exist stay as they are."""
+        """Adds skus in one transaction; those that exist stay as they are. Raises Refused with nul or too_long."""
 
 
 class SqliteStock:
@@ -36,20 +30,27 @@ class SqliteStock:
     def __init__(self, database: SqliteDatabase) -> None:
         self._database = database
 
-    async def take(self, order: Order, delivery: Delivery) -> None:
+    async def take(self, order: Order, delivery: Delivery, taken_at: datetime) -> None:
         """See the port."""
+        check_order(order)
+        check_keys(delivery.scope, delivery.event_id)
 
         def work(connection: sqlite3.Connection) -> None:
-            if is_first(connection, delivery):
-                for sku, quantity in order.quantities.items():
-                    _take(connection, sku, quantity)
-                _insert(connection, order, delivery.event_id)
+            if not is_first(connection, delivery):
+                return
+            stored = insert_order(connection, order)
+            if stored is not None:
+                check_takeable(stored, order)
+            for sku, quantity in order.quantities.items():
+                _take(connection, sku, quantity)
+            mark_taken(connection, order.order_id, delivery.event_id, taken_at)
 
         await self._database.run(work)
 
     async def add(self, quantities: Mapping[str, int]) -> None:
         """See the port."""
-        insert = "INSERT INTO stock (sku, quantity) VALUES (?, ?) ON CONFLICT (sku) DO NOTHING"
+        check_keys(*quantities)
+        insert = "INSERT INTO stock (sku, quantity) VALUES (?, ?) ON CONFLICT DO NOTHING"
         await self._database.run(lambda connection: connection.executemany(insert, quantities.items()))
 
 
@@ -58,14 +59,11 @@ def _take(connection: sqlite3.Connection, sku: str, quantity: int) -> None:
     if connection.execute(update, (quantity, sku)).rowcount:
         return
     row = connection.execute("SELECT quantity FROM stock WHERE sku = ?", (sku,)).fetchone()
-    if row is None:
-        raise Refused("unknown_sku", f"sku {sku!r} is not in stock")
-    raise Refused("out_of_stock", f"sku {sku!r}: {quantity} ordered, {row[0]} left")
+    raise missing(sku, quantity, None if row is None else row[0])
 
 
-def _insert(connection: sqlite3.Connection, order: Order, event_id: str) -> None:
-    row = (order.order_id, order.user_id, event_id, order.processed_at)
-    insert = "INSERT INTO orders (order_id, user_id, event_id, processed_at) VALUES (?, ?, ?, ?)"
-    order_row = connection.execute(insert, row).lastrowid
-    items = [(order_row, sku, quantity) for sku, quantity in order.quantities.items()]
-    connection.executemany("INSERT INTO order_items (order_row, sku, quantity) VALUES (?, ?, ?)", items)
+def missing(sku: str, quantity: int, left: int | None) -> Refused:
+    """Why a sku cannot be taken; `left` is None when there is no such sku."""
+    if left is None:
+        return Refused("unknown_sku", f"sku {sku!r} is not in stock")
+    return Refused("out_of_stock", f"sku {sku!r}: {quantity} ordered, {left} left")

@@ -1,10 +1,15 @@
 """The users."""
 
 import sqlite3
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
+from handlers.stores.processed import check_keys, check_text
 from streamproc.adapters.sqlite import SqliteDatabase
+from streamproc.adapters.sqlite_outbox import add_to_outbox
+from streamproc.model import OutRecord
 
 
 class User(NamedTuple):
@@ -13,16 +18,42 @@ class User(NamedTuple):
     user_id: str
     email: str
     name: str
+    created_at: datetime
 
 
 class Users(Protocol):
-    """Users by their id."""
+    """Users by their id; no two have the same email. What writes raises Refused with nul or too_long."""
 
     async def find(self, user_id: str) -> User | None:
         """The user, None when there is none."""
 
+    async def page(self, *, after: str, limit: int) -> Sequence[User]:
+        """The first users whose id is greater, by their ids as bytes of UTF-8."""
+
+    async def create(self, user: User, event: OutRecord) -> User | None:
+        """Stores a user and the event that tells of it, in one transaction, and returns what is stored of this id.
+
+        An id that exists is left as it is, without an event. None when another user has this email.
+        """
+
     async def add(self, users: Iterable[User]) -> None:
-        """Adds users in one transaction; those that exist stay as they are."""
+        """Adds users in one transaction; those whose id or email exists stay as they are."""
+
+
+def email_key(email: str) -> str:
+    """What is equal for addresses that people take for the same: without case, in one form of Unicode."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", email).casefold())
+
+
+def _checked(user: User) -> str:
+    """The key of its email. Raises Refused for what cannot be stored."""
+    key = email_key(user.email)
+    check_keys(user.user_id, key)
+    check_text(user.email, user.name)
+    return key
+
+
+_COLUMNS = "user_id, email, name, created_at"
 
 
 class SqliteUsers:
@@ -33,14 +64,45 @@ class SqliteUsers:
 
     async def find(self, user_id: str) -> User | None:
         """See the port."""
+        return await self._database.run(lambda connection: _find(connection, user_id))
+
+    async def page(self, *, after: str, limit: int) -> Sequence[User]:
+        """See the port."""
+        select = f"SELECT {_COLUMNS} FROM users WHERE user_id > ? ORDER BY user_id LIMIT ?"  # noqa: S608
+        rows = await self._database.run(lambda connection: connection.execute(select, (after, limit)).fetchall())
+        return [_user(*row) for row in rows]
+
+    async def create(self, user: User, event: OutRecord) -> User | None:
+        """See the port."""
+        row = _row(user)
 
         def work(connection: sqlite3.Connection) -> User | None:
-            row = connection.execute("SELECT user_id, email, name FROM users WHERE user_id = ?", (user_id,)).fetchone()
-            return None if row is None else User(*row)
+            if not connection.execute(_INSERT, row).rowcount:
+                return _find(connection, user.user_id)
+            add_to_outbox(connection, [event])
+            return user
 
         return await self._database.run(work)
 
     async def add(self, users: Iterable[User]) -> None:
         """See the port."""
-        insert = "INSERT INTO users (user_id, email, name) VALUES (?, ?, ?) ON CONFLICT (user_id) DO NOTHING"
-        await self._database.run(lambda connection: connection.executemany(insert, users))
+        rows = [_row(user) for user in users]
+        await self._database.run(lambda connection: connection.executemany(_INSERT, rows))
+
+
+_INSERT = (
+    "INSERT INTO users (user_id, email, email_key, name, created_at) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+)
+
+
+def _row(user: User) -> tuple[object, ...]:
+    return (user.user_id, user.email, _checked(user), user.name, user.created_at.timestamp())
+
+
+def _find(connection: sqlite3.Connection, user_id: str) -> User | None:
+    row = connection.execute(f"SELECT {_COLUMNS} FROM users WHERE user_id = ?", (user_id,)).fetchone()  # noqa: S608
+    return None if row is None else _user(*row)
+
+
+def _user(user_id: str, email: str, name: str, created_at: float) -> User:
+    return User(user_id, email, name, datetime.fromtimestamp(created_at, UTC))

@@ -1,9 +1,14 @@
-"""How mail leaves: section `[mail]` of the settings."""
+"""How mail leaves: section `[mail]` of the settings, and a message as bytes."""
 
-from typing import Annotated, Literal
+from email.errors import MessageError
+from email.message import EmailMessage
+from email.policy import EmailPolicy
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
+
+from streamproc.errors import MailRefused
 
 
 class MailOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -24,5 +29,24 @@ class MailOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def __post_init__(self) -> None:
         if self.password and self.password_file:
             raise ValueError("password and password_file exclude each other: set one of them")
+        if bool(self.username) != bool(self.password or self.password_file):
+            raise ValueError("a login needs a username and a password or password_file: set both or none")
         if self.username and self.tls == "none" and self.host not in ("localhost", "127.0.0.1", "::1"):
             raise ValueError("a login over the network needs tls = starttls or tls")
+
+
+def to_bytes(message: EmailMessage, *, cte_type: Literal["7bit", "8bit"] = "8bit") -> bytes:
+    """The message with line ends `\\n` and ASCII headers; its body is ASCII too for `7bit`.
+
+    Raises MailRefused where it cannot be written as mail, as with a header that would end its line.
+    """
+    for name, value in message.items():
+        if not all(line.startswith((" ", "\t")) for line in str(value).splitlines()[1:]):
+            raise MailRefused(f"the header {name} holds a line break")
+    changes: dict[str, Any] = {"cte_type": cte_type, "linesep": "\n"}
+    if isinstance(message.policy, EmailPolicy):
+        changes["utf8"] = False
+    try:
+        return message.as_bytes(policy=message.policy.clone(**changes))
+    except (MessageError, ValueError, LookupError) as error:
+        raise MailRefused(f"the message cannot be written: {type(error).__name__}") from None

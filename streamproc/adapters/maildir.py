@@ -7,6 +7,7 @@ from email.message import EmailMessage
 from os import getpid
 from pathlib import Path
 
+from streamproc.adapters.mail import to_bytes
 from streamproc.errors import ConfigError
 
 
@@ -27,8 +28,12 @@ class Maildir:
         """See the port. A file in `new` is always whole; it is not forced to disk."""
         await asyncio.get_running_loop().run_in_executor(self._writer, self._write, message)
 
+    async def close(self) -> None:
+        """Finishes what is being written and takes no more."""
+        await asyncio.to_thread(self._writer.shutdown)
+
     def _write(self, message: EmailMessage) -> None:
-        content = message.as_bytes()
+        content = to_bytes(message)
         message_id = str(message["Message-ID"] or "").encode(errors="surrogateescape") or content
         name = hashlib.sha256(message_id).hexdigest()[:40] + ".eml"
         unfinished = self._tmp / f"{name}.{getpid()}.{id(self)}"

@@ -57,6 +57,15 @@ NAMES = {
         Metric("streamproc_rebalance_drain_seconds", "histogram", (), "How long calls were waited for."),
         Metric("streamproc_commit_failures_total", "counter", ("error",), "Failed commits."),
         Metric("streamproc_event_loop_lag_seconds", "histogram", (), "How late the event loop came back."),
+        Metric(
+            "streamproc_http_requests_total", "counter", ("function", "status"), "Requests by status; 499: caller left."
+        ),
+        Metric("streamproc_http_request_duration_seconds", "histogram", ("function",), "Duration of calls."),
+        Metric("streamproc_http_requests_in_flight", "gauge", ("function",), "Calls that run."),
+        Metric("streamproc_outbox_published_total", "counter", (), "Events of the outbox the broker has."),
+        Metric("streamproc_outbox_waiting_events", "gauge", (), "Events last seen waiting, by the active relay."),
+        Metric("streamproc_outbox_refused_events", "gauge", (), "Events too large for the broker, set aside."),
+        Metric("streamproc_outbox_relay_active", "gauge", (), "1 in the process that publishes."),
         Metric("streamproc_build_info", "info", ("version", "python"), "What runs."),
     )
 }
@@ -174,16 +183,16 @@ class _Collector:
                 letters[(self._condition(condition),)] += count
         if records.total() != self._outcomes:
             self._outcomes, self._progress_at = records.total(), self._now()
-        yield _plain("streamproc_records_total", records)
-        yield _plain("streamproc_dlq_records_total", letters)
-        yield _plain("streamproc_inflight_records", {(): sum(one.in_flight_records for one in snapshots)})
-        yield _plain("streamproc_inflight_bytes", {(): sum(one.in_flight_bytes for one in snapshots)})
+        yield plain("streamproc_records_total", records)
+        yield plain("streamproc_dlq_records_total", letters)
+        yield plain("streamproc_inflight_records", {(): sum(one.in_flight_records for one in snapshots)})
+        yield plain("streamproc_inflight_bytes", {(): sum(one.in_flight_bytes for one in snapshots)})
 
     def _times(self, partitions: Sequence[PartitionSnapshot]) -> Iterator[Family]:
         now = self._now()
         oldest = min((one.oldest_since for one in partitions if one.oldest_since), default=now)
-        yield _plain("streamproc_oldest_inflight_seconds", {(): max(0.0, now - oldest)})
-        yield _plain("streamproc_last_progress_timestamp_seconds", {(): self._progress_at})
+        yield plain("streamproc_oldest_inflight_seconds", {(): max(0.0, now - oldest)})
+        yield plain("streamproc_last_progress_timestamp_seconds", {(): self._progress_at})
 
 
 def _lag(partitions: Sequence[PartitionSnapshot], ends: Mapping[TopicPartition, int]) -> Iterator[Family]:
@@ -191,20 +200,20 @@ def _lag(partitions: Sequence[PartitionSnapshot], ends: Mapping[TopicPartition, 
     backlog = {tuple(map(str, one.partition)): max(0, end - one.done) for one, end in known}
     blocked = {(*map(str, one.partition), one.blocked): 1 for one in partitions if one.blocked}
     gap = sum(max(0, one.admitted - one.committed - one.unsettled) for one in partitions)
-    yield _plain("streamproc_backlog_records", backlog)
-    yield _plain("streamproc_committed_lag_records", {(): sum(max(0, end - one.committed) for one, end in known)})
-    yield _plain("streamproc_commit_gap_records", {(): gap})
-    yield _plain("streamproc_partition_blocked", blocked)
+    yield plain("streamproc_backlog_records", backlog)
+    yield plain("streamproc_committed_lag_records", {(): sum(max(0, end - one.committed) for one, end in known)})
+    yield plain("streamproc_commit_gap_records", {(): gap})
+    yield plain("streamproc_partition_blocked", blocked)
 
 
 def _functions(functions: Sequence[FunctionSnapshot]) -> Iterator[Family]:
-    durations, sizes = _family("streamproc_handler_duration_seconds"), _family("streamproc_batch_size_records")
+    durations, sizes = family_of("streamproc_handler_duration_seconds"), family_of("streamproc_batch_size_records")
     for name in dict.fromkeys(one.name for one in functions):
         same = [one for one in functions if one.name == name]
         calls = Durations()
         calls.counts = _added([one.calls for one in same])
         calls.sum_s = sum(one.calls_sum_s for one in same)
-        _add_durations(durations, calls, labels={"function": name})
+        add_durations(durations, calls, labels={"function": name})
         # A bucket holds what is below 2**i: of whole numbers, those up to 2**i - 1.
         bounds = {i: 2**i - 1 for i in range(1, 15)}
         labels = {"function": name}
@@ -218,7 +227,8 @@ def _added(histograms: Sequence[Sequence[int]]) -> list[int]:
     return [sum(bucket) for bucket in zip_longest(*histograms, fillvalue=0)]
 
 
-def _add_durations(family: Family, durations: Durations, *, labels: dict[str, str]) -> None:
+def add_durations(family: Family, durations: Durations, *, labels: dict[str, str]) -> None:
+    """Adds the samples of a histogram."""
     # What took more than two minutes shares a bucket.
     bounds = {i: 2**i * 64 / 1e6 for i in range(22)}
     _add_buckets(family, durations.counts, bounds=bounds, labels=labels)
@@ -233,24 +243,26 @@ def _add_buckets(family: Family, counts: Sequence[int], *, bounds: Mapping[int, 
 
 
 def _rare(metrics: Metrics) -> Iterator[Family]:
-    drains, lags = _family("streamproc_rebalance_drain_seconds"), _family("streamproc_event_loop_lag_seconds")
-    _add_durations(drains, metrics.drains, labels={})
-    _add_durations(lags, metrics.lags, labels={})
+    drains, lags = family_of("streamproc_rebalance_drain_seconds"), family_of("streamproc_event_loop_lag_seconds")
+    add_durations(drains, metrics.drains, labels={})
+    add_durations(lags, metrics.lags, labels={})
     yield drains
     yield lags
-    yield _plain("streamproc_rebalances_total", {(): sum(metrics.drains.counts)})
-    yield _plain("streamproc_commit_failures_total", metrics.commit_failures)
-    yield _plain("streamproc_abandoned_calls_total", metrics.abandoned)
-    yield _plain("streamproc_build_info", {(_version(), platform.python_version()): 1})
+    yield plain("streamproc_rebalances_total", {(): sum(metrics.drains.counts)})
+    yield plain("streamproc_commit_failures_total", metrics.commit_failures)
+    yield plain("streamproc_abandoned_calls_total", metrics.abandoned)
+    yield plain("streamproc_build_info", {(_version(), platform.python_version()): 1})
 
 
-def _plain(name: str, values: Mapping[tuple[str, ...], float]) -> Family:
-    family, labels = _family(name), NAMES[name].labels
+def plain(name: str, values: Mapping[tuple[str, ...], float]) -> Family:
+    """A family whose samples are values by the values of its labels."""
+    family, labels = family_of(name), NAMES[name].labels
     family.samples += [Sample(name, dict(zip(labels, key, strict=True)), value) for key, value in values.items()]
     return family
 
 
-def _family(name: str) -> Family:
+def family_of(name: str) -> Family:
+    """A family without samples."""
     kind = NAMES[name].kind
     suffix = {"counter": "_total", "info": "_info"}.get(kind, "")
     return Family(name.removesuffix(suffix), NAMES[name].help, kind)

@@ -15,7 +15,9 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
 
-from streamproc.errors import ConfigError
+from streamproc.adapters.schema import Applied, Migration, pending, read_migrations
+from streamproc.adapters.store import StoreOptions
+from streamproc.errors import ConfigError, StoreError
 
 T = TypeVar("T")
 
@@ -68,7 +70,8 @@ class _Call:
 class SqliteDatabase:
     """An open database, usable from any event loop. Made by `open_sqlite`."""
 
-    def __init__(self, connection: sqlite3.Connection, writer: ThreadPoolExecutor) -> None:
+    def __init__(self, file: Path, connection: sqlite3.Connection, writer: ThreadPoolExecutor) -> None:
+        self.file = file
         self._connection = connection
         self._writer = writer
         self._lock = Lock()
@@ -79,8 +82,8 @@ class SqliteDatabase:
         """Runs `work(connection)` in a transaction, on the writer thread, and returns its result once committed.
 
         What `work` raises is raised here and its changes are taken back. It must neither begin nor end a transaction.
-        Raises sqlite3.Error when the database is locked, for more than BUSY_TIMEOUT_S, or full: nothing was changed
-        then. Raises RuntimeError once the database is closed.
+        Raises StoreError when the database is locked, for more than BUSY_TIMEOUT_S, when the disk is full or fails:
+        nothing was changed then. Raises RuntimeError once the database is closed.
         """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()
@@ -91,7 +94,12 @@ class SqliteDatabase:
             first = len(self._waiting) == 1
         if first:
             loop.run_in_executor(self._writer, self._write)
-        return await answer
+        try:
+            return await answer
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_ERROR:
+                raise  # wrong SQL: repeating it is of no use
+            raise StoreError(f"SQLite: {error}") from error
 
     async def close(self) -> None:
         """Finishes the calls under way and takes no more."""
@@ -124,20 +132,32 @@ def _commit(connection: sqlite3.Connection, calls: Sequence[_Call]) -> BaseExcep
 
 
 @asynccontextmanager
-async def open_sqlite(url: str, migrations: Path) -> AsyncIterator[SqliteDatabase]:
-    """Opens a database file, made with its folder where missing, and applies what is new in `migrations`.
+async def open_sqlite(options: StoreOptions, migrations: Path | None) -> AsyncIterator[SqliteDatabase]:
+    """Opens a database file, made with its folder where missing, and applies what is new in `migrations`/sqlite.
 
-    These are files `001_name.sql`, applied in order, once. At the end, calls under way are finished. Raises
-    ConfigError for an address that is not SQLite's, and for a file that cannot be opened or is of a newer program.
+    At the end, calls under way are finished. Raises ConfigError for an address that is not SQLite's, for a file that
+    cannot be opened, and for migrations that do not fit what it has had.
     """
-    file = _file_of(url)
+    file = _file_of(options.url)
+    known = read_migrations("sqlite", migrations)
     with ThreadPoolExecutor(1, thread_name_prefix="sqlite") as writer:
-        connection = await _in_thread(writer.submit(_open, file, migrations))
-        database = SqliteDatabase(connection, writer)
+        connection, _ = await _in_thread(writer.submit(_open, file, known))
+        database = SqliteDatabase(file, connection, writer)
         try:
             yield database
         finally:
             await database.close()
+
+
+def migrate_sqlite(options: StoreOptions, migrations: Path | None, *, check: bool = False) -> Sequence[Migration]:
+    """Applies what is new, as opening does, and returns it; with `check` only returns it. Raises ConfigError."""
+    file = _file_of(options.url)
+    known = read_migrations("sqlite", migrations)
+    if check and not file.exists():
+        return pending(known, ())
+    connection, due = _open(file, known, check=check)
+    connection.close()
+    return due
 
 
 async def _in_thread(future: "Future[T]") -> T:
@@ -151,12 +171,15 @@ def _file_of(url: str) -> Path:
     return Path(path)
 
 
-def _open(file: Path, migrations: Path) -> sqlite3.Connection:
+def _open(
+    file: Path, known: Sequence[Migration], *, check: bool = False
+) -> tuple[sqlite3.Connection, Sequence[Migration]]:
+    """The connection, and which migrations were new; they are applied, unless this is only a check."""
     give_up_at = time.monotonic() + BUSY_TIMEOUT_S
     while True:
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            return _open_once(file, migrations)
+            return _open_once(file, known, check)
         except (OSError, sqlite3.Error) as error:
             # What turns to the write-ahead log, or closes last, locks others out whatever their busy timeout.
             if getattr(error, "sqlite_errorname", "") != "SQLITE_BUSY" or time.monotonic() > give_up_at:
@@ -164,32 +187,48 @@ def _open(file: Path, migrations: Path) -> sqlite3.Connection:
         time.sleep(0.02)
 
 
-def _open_once(file: Path, migrations: Path) -> sqlite3.Connection:
+def _open_once(file: Path, known: Sequence[Migration], check: bool) -> tuple[sqlite3.Connection, Sequence[Migration]]:
     connection = sqlite3.connect(file, timeout=BUSY_TIMEOUT_S, isolation_level=None)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA foreign_keys = ON")
-        _migrate(connection, migrations)
+        return connection, _migrate(connection, known, check)
     except BaseException:
         connection.close()
         raise
-    return connection
 
 
-def _migrate(connection: sqlite3.Connection, migrations: Path) -> None:
-    numbered = {int(file.name[:3]): file for file in sorted(migrations.glob("[0-9][0-9][0-9]_*.sql"))}
+_VERSIONS = """
+CREATE TABLE IF NOT EXISTS schema_version (
+    part TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    checksum TEXT NOT NULL,
+    applied_at REAL NOT NULL,
+    PRIMARY KEY (part, version)
+) STRICT, WITHOUT ROWID
+"""
+
+
+def _migrate(connection: sqlite3.Connection, known: Sequence[Migration], check: bool) -> Sequence[Migration]:
     with connection:  # commits, or rolls back after an error
         connection.execute("BEGIN IMMEDIATE")
-        connection.execute("CREATE TABLE IF NOT EXISTS schema_version (version INTEGER PRIMARY KEY, applied_at REAL)")
-        (done,) = connection.execute("SELECT coalesce(max(version), 0) FROM schema_version").fetchone()
-        if done > max(numbered, default=0):
-            raise ConfigError(f"store.url: the database is at version {done}, newer than this program knows")
-        for version, file in numbered.items():
-            if version > done:
-                for statement in _statements(file.read_text("utf-8")):
-                    connection.execute(statement)
-                connection.execute("INSERT INTO schema_version VALUES (?, ?)", (version, time.time()))
+        connection.execute(_VERSIONS)
+        due = pending(known, _applied(connection))
+        if check:
+            connection.execute("ROLLBACK")
+            return due
+        for row, text in due:
+            for statement in _statements(text):
+                connection.execute(statement)
+            connection.execute("INSERT INTO schema_version VALUES (?, ?, ?, ?, ?)", (*row, time.time()))
+    return due
+
+
+def _applied(connection: sqlite3.Connection) -> Sequence[Applied]:
+    rows = connection.execute("SELECT part, version, name, checksum FROM schema_version ORDER BY part, version")
+    return [Applied(*row) for row in rows]
 
 
 def _statements(script: str) -> Iterator[str]:

@@ -13,6 +13,8 @@ _MODULES = {
     "config": "config",
     "invoke": "invoke",
     "publish": "publish",
+    "token": "token",
+    "openapi": "openapi",
     "lag": "lag",
     "dlq": "dlq",
     "broker": "broker",

@@ -46,7 +46,7 @@ def check(*, target: Target, source: Source, as_json: bool) -> None:
         _attempt(problems, lambda: declared.check_topics(settings.stream.topics))
     if problems or app is None or loaded is None:
         raise ConfigError("\n".join(problems))
-    functions = [_describe(function, loaded.settings.stream.topics) for function in app.functions]
+    functions = [_describe(function, loaded.settings.stream.topics) for function in app.stream_functions]
     if as_json:
         print_json(functions)
     else:

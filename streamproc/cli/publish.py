@@ -1,7 +1,5 @@
 """`publish`: events into a topic."""
 
-import base64
-import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -11,9 +9,9 @@ from streamproc.cli.common import Source, ask_kafka, settings_options
 from streamproc.errors import ConfigError
 
 if TYPE_CHECKING:
-    from streamproc.model import Headers, OutRecord
+    from streamproc.model import OutRecord
     from streamproc.settings import Settings
-    from streamproc.stream.options import Format, StreamOptions
+    from streamproc.stream.options import StreamOptions
 
 
 @click.command()
@@ -62,7 +60,10 @@ def lines(file: BinaryIO, topic: str) -> "Iterator[OutRecord]":
 
 def events(file: BinaryIO, *, topic: str, key: str | None, options: "StreamOptions") -> "Iterator[OutRecord]":
     """Records of the events in the lines of a file, in the format of their topic. Raises ConfigError."""
+    import uuid
+
     from streamproc.model import OutRecord
+    from streamproc.stream.wrap import wrap
 
     form = options.formats.get(topic, options.format)
     for number, line in enumerate(file, 1):
@@ -72,7 +73,8 @@ def events(file: BinaryIO, *, topic: str, key: str | None, options: "StreamOptio
         if key is not None and key not in event:
             raise ConfigError(f"line {number}: the event has no field {key!r}")
         name = None if key is None else str(event[key])
-        value, headers = wrap(line.strip(), form, event_type=event["type"], key=name or "")
+        event_id, event_type = str(uuid.uuid4()), event["type"]
+        value, headers = wrap(line.strip(), form, event_id=event_id, event_type=event_type, key=name or "")
         yield OutRecord(topic, value, None if name is None else name.encode(), headers)
 
 
@@ -86,39 +88,3 @@ def _parse(line: bytes, number: int) -> dict[str, Any]:
     if not isinstance(event, dict) or not isinstance(event.get("type"), str):
         raise ConfigError(f'line {number}: not an event, which is an object with a "type"')
     return event
-
-
-def wrap(event: bytes, form: "Format", *, event_type: str, key: str) -> "tuple[bytes, Headers]":
-    """An event in the format of its topic: value and headers. `auto` takes what `json` makes."""
-    import uuid
-
-    import orjson
-
-    match form:
-        case "kinesis":
-            kinesis = {
-                "kinesisSchemaVersion": "1.0",
-                "partitionKey": key,
-                "data": base64.b64encode(event).decode(),
-                "approximateArrivalTimestamp": round(time.time(), 3),
-            }
-            envelope = {
-                "kinesis": kinesis,
-                "eventSource": "aws:kinesis",
-                "eventVersion": "1.0",
-                "eventID": str(uuid.uuid4()),
-                "eventName": "aws:kinesis:record",
-            }
-            return orjson.dumps(envelope), ()
-        case "base64":
-            return base64.b64encode(event), ()
-        case "cloudevents":
-            names = (
-                ("ce_specversion", "1.0"),
-                ("ce_id", str(uuid.uuid4())),
-                ("ce_source", "/streamproc/publish"),
-            )
-            more = ("ce_type", event_type), ("content-type", "application/json")
-            return event, [(name, value.encode()) for name, value in (*names, *more)]
-        case _:
-            return event, ()

@@ -1,16 +1,22 @@
 """`run`: the program itself."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from streamproc.cli.common import Source, Target, app_options, settings_options
+
+if TYPE_CHECKING:
+    from streamproc.service import Trigger
 
 
 @click.command()
 @app_options()
 @click.option("--workers", type=int, help="Processes; the setting stream.workers.")
+@click.option("--only", type=click.Choice(["stream", "http"]), help="Only the functions of this trigger.")
 @settings_options
 @click.pass_context
-def run(ctx: click.Context, *, target: Target, workers: int | None, source: Source) -> None:
+def run(ctx: click.Context, *, target: Target, workers: int | None, only: "Trigger | None", source: Source) -> None:
     """Run the functions of APP until a signal ends it.
 
     \b
@@ -30,4 +36,4 @@ def run(ctx: click.Context, *, target: Target, workers: int | None, source: Sour
     from streamproc.settings import secrets
 
     logs.configure(settings.log, secrets(settings))
-    ctx.exit(service.run(app, settings))
+    ctx.exit(service.run(app, settings, only))

@@ -1,26 +1,19 @@
 """Operations over HTTP: metrics for Prometheus, probes for orchestrators, partitions for people."""
 
-import asyncio
-import errno
-import socket
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
 import orjson
-import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from streamproc.errors import ConfigError
+from streamproc.http import server
 from streamproc.http.options import OpsOptions as OpsOptions
 from streamproc.model import PartitionSnapshot, Snapshot, TopicPartition
-
-STOP_S = 0.5
-"""How long answers in progress may take once the server stops."""
 
 
 class Health(Protocol):
@@ -103,64 +96,14 @@ def _json(value: object, status: int = 200) -> Response:
     return Response(orjson.dumps(value), status, media_type="application/json")
 
 
-class _Server(uvicorn.Server):
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leaves signals to the program: uvicorn would replace its handlers and raise the signal again."""
-        yield
-
-
 @asynccontextmanager
 async def serve(options: OpsOptions, health: Health, registry: CollectorRegistry) -> AsyncIterator[str]:
-    """Serves until the block is left, then stops within a second; gives the bound `host:port`, "" when off.
+    """Serves until the block is left; gives the bound `host:port`, "" when off.
 
     Raises ConfigError when the address is not one or is taken.
     """
     if not options.listen:
         yield ""
         return
-    with _bind(options.listen) as listener:
-        config = uvicorn.Config(
-            app(health, registry),
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-        )
-        server = _Server(config)
-        serving = asyncio.create_task(server.serve(sockets=[listener]), name="ops")
-        try:
-            yield _address(listener)
-        finally:
-            await _stop(server, serving)
-
-
-async def _stop(server: _Server, serving: asyncio.Task[None]) -> None:
-    server.should_exit = True
-    done, _ = await asyncio.wait({serving}, timeout=STOP_S)
-    if not done:
-        # Somebody does not read an answer: uvicorn would wait for that.
-        for connection in list(server.server_state.connections):
-            connection.transport.abort()
-    await serving
-
-
-def _bind(listen: str) -> socket.socket:
-    host, colon, port = listen.rpartition(":")
-    if not colon or not port.isdecimal() or int(port) > 65_535:
-        raise ConfigError(f"ops.listen: {listen!r} is not host:port, as in 127.0.0.1:9464")
-    try:
-        found = socket.getaddrinfo(host.strip("[]") or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, _, _, _, address = found[0]
-        # It listens already here, so that nobody is refused while the server starts.
-        return socket.create_server(address[:2], family=family, backlog=128)
-    except OSError as error:
-        reason = "it is in use by another program" if error.errno == errno.EADDRINUSE else error.strerror
-        raise ConfigError(f"ops.listen: cannot listen on {listen}: {reason}") from None
-
-
-def _address(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    async with server.serve(app(health, registry), options.listen, "ops.listen") as address:
+        yield address

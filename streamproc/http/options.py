@@ -6,6 +6,12 @@ import msgspec
 from msgspec import Meta
 
 
+def is_loopback(listen: str) -> bool:
+    """Whether `host:port` can be reached from this machine only."""
+    host = listen.rpartition(":")[0].strip("[]")
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
 class OpsOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Section `[ops]`: metrics and probes over HTTP."""
 
@@ -34,8 +40,8 @@ class AuthOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     ] = ""
     jwks_url: Annotated[str, Meta(description="https address of a key set, for RS256 and ES256")] = ""
     jwks_file: Annotated[str, Meta(description="file with a key set, read anew when it changes")] = ""
-    issuer: Annotated[str, Meta(description="what `iss` must be")] = "streamproc"
-    audience: Annotated[str, Meta(description="what `aud` must hold")] = "streamproc"
+    issuer: Annotated[str, Meta(min_length=1, description="what `iss` must be")] = "streamproc"
+    audience: Annotated[str, Meta(min_length=1, description="what `aud` must hold")] = "streamproc"
     lifetime_max_s: Annotated[int, Meta(ge=60, le=2_678_400, description="longest time from `nbf` to `exp`")] = 86_400
     leeway_s: Annotated[int, Meta(ge=0, le=300, description="how far clocks may differ")] = 10
     development: Annotated[bool, Meta(description="lets `streamproc token` sign tokens; only on loopback")] = False

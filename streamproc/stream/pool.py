@@ -36,13 +36,18 @@ class Pool:
                 raise ending
         return all(drained)
 
+    @property
+    def reads(self) -> bool:
+        """Whether there is anything to read records for."""
+        return bool(self._pipelines)
+
     def snapshots(self) -> Sequence[Snapshot]:
         """Frozen numbers of each pipeline."""
         return [pipeline.snapshot() for pipeline in self._pipelines]
 
     def silent_s(self) -> float:
         """Seconds since Kafka last answered, of the pipeline that waits longest."""
-        return max(pipeline.silent_s() for pipeline in self._pipelines)
+        return max((pipeline.silent_s() for pipeline in self._pipelines), default=0.0)
 
     def end_offsets(self) -> Mapping[TopicPartition, int]:
         """The end of each assigned partition, where known."""

@@ -70,7 +70,7 @@ def test_a_list_that_contradicts_itself_is_refused() -> None:
         App(functions=[Stream(Ping, handle), Stream(Ping, handle)])
     with pytest.raises(ConfigError, match="two event classes have the type 'ping'"):
         App(functions=[Stream(Ping, handle), Stream(Other, blocking)])
-    with pytest.raises(ConfigError, match="is not a Stream"):
+    with pytest.raises(ConfigError, match="neither a Stream nor an Http"):
         App(functions=[handle])  # type: ignore[list-item]
 
 

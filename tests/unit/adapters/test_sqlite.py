@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from streamproc.adapters.sqlite import SqliteDatabase, open_sqlite
-from streamproc.errors import ConfigError
+from streamproc.adapters.sqlite import SqliteDatabase, migrate_sqlite, open_sqlite
+from streamproc.adapters.store import StoreOptions
+from streamproc.errors import ConfigError, StoreError
 
 SCHEMA = """
 CREATE TABLE numbers (n INTEGER PRIMARY KEY);
@@ -22,14 +23,18 @@ CREATE TABLE children (n INTEGER REFERENCES numbers (n) DEFERRABLE INITIALLY DEF
 @pytest.fixture
 def migrations(tmp_path: Path) -> Path:
     folder = tmp_path / "migrations"
-    folder.mkdir()
-    (folder / "001_numbers.sql").write_text(SCHEMA)
+    (folder / "sqlite").mkdir(parents=True)
+    (folder / "sqlite/001_numbers.sql").write_text(SCHEMA)
     return folder
+
+
+def options(file: Path) -> StoreOptions:
+    return StoreOptions(url=f"sqlite:///{file}")
 
 
 @pytest.fixture
 async def db(tmp_path: Path, migrations: Path) -> AsyncIterator[SqliteDatabase]:
-    async with open_sqlite(f"sqlite:///{tmp_path}/a.db", migrations) as database:
+    async with open_sqlite(options(tmp_path / "a.db"), migrations) as database:
         yield database
 
 
@@ -164,7 +169,7 @@ async def test_a_full_database_is_told(db: SqliteDatabase, tmp_path: Path) -> No
         connection.execute("PRAGMA max_page_count = 1")
         connection.executemany("INSERT INTO numbers VALUES (?)", ((n,) for n in range(100_000)))
 
-    with pytest.raises(sqlite3.OperationalError, match="full"):
+    with pytest.raises(StoreError, match=r"^SQLite: database or disk is full$"):
         await db.run(fill)
     assert numbers(tmp_path) == []
 
@@ -173,14 +178,14 @@ async def test_a_locked_database_is_told(db: SqliteDatabase, tmp_path: Path) -> 
     await db.run(lambda connection: connection.execute("PRAGMA busy_timeout = 0"))
     other = sqlite3.connect(tmp_path / "a.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    with pytest.raises(sqlite3.OperationalError, match="locked"):
+    with pytest.raises(StoreError, match=r"^SQLite: database is locked$"):
         await db.run(lambda connection: insert(connection, 1))
     other.close()
     assert await db.run(lambda connection: insert(connection, 1)) == 1
 
 
 async def test_closing_finishes_what_runs(tmp_path: Path, migrations: Path) -> None:
-    async with open_sqlite(f"sqlite:///{tmp_path}/a.db", migrations) as db:
+    async with open_sqlite(options(tmp_path / "a.db"), migrations) as db:
         traffic, tasks = await waiting(db, lambda c: insert(c, 1))
         going = asyncio.ensure_future(traffic.go())
     assert await asyncio.gather(going, *tasks) == [None, 1]
@@ -189,7 +194,7 @@ async def test_closing_finishes_what_runs(tmp_path: Path, migrations: Path) -> N
 
 
 async def test_a_closed_database_refuses_every_call(tmp_path: Path, migrations: Path) -> None:
-    async with open_sqlite(f"sqlite:///{tmp_path}/closed.db", migrations) as closed:
+    async with open_sqlite(options(tmp_path / "closed.db"), migrations) as closed:
         pass
     for _ in range(2):
         with pytest.raises(RuntimeError, match="closed"):
@@ -206,8 +211,9 @@ WORKER = """
 import asyncio, sys
 from pathlib import Path
 from streamproc.adapters.sqlite import open_sqlite
+from streamproc.adapters.store import StoreOptions
 async def main(url, migrations, start):
-    async with open_sqlite(url, Path(migrations)) as db:
+    async with open_sqlite(StoreOptions(url=url), Path(migrations)) as db:
         await asyncio.gather(*(db.run(lambda c, n=n: c.execute("INSERT INTO numbers VALUES (?)", (n,)))
                                for n in range(start, start + 200)))
 asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
@@ -237,12 +243,12 @@ def test_processes_that_start_together_share_a_file(tmp_path: Path, migrations: 
 )
 async def test_an_address_that_is_none_is_refused_in_a_sentence(url: str, migrations: Path) -> None:
     with pytest.raises(ConfigError, match=r"^store\.url [^\n]*: write sqlite:///data/streamproc\.db$") as caught:
-        await open_sqlite(url, migrations).__aenter__()
+        await open_sqlite(StoreOptions(url=url), migrations).__aenter__()
     assert "s3cret" not in str(caught.value)
 
 
 async def test_the_folder_is_made(tmp_path: Path, migrations: Path) -> None:
-    async with open_sqlite(f"sqlite:///{tmp_path}/new/folder/a.db", migrations):
+    async with open_sqlite(options(tmp_path / "new/folder/a.db"), migrations):
         assert (tmp_path / "new/folder/a.db").is_file()
 
 
@@ -250,31 +256,67 @@ async def test_a_file_that_is_no_database_is_refused(tmp_path: Path, migrations:
     (tmp_path / "a.db").write_bytes(b"no database, but longer than its header" * 100)
     for name in ("a.db", "a.db/b.db", "migrations"):
         with pytest.raises(ConfigError, match=r"^store\.url: .*cannot be opened: [^\n]+$"):
-            await open_sqlite(f"sqlite:///{tmp_path}/{name}", migrations).__aenter__()
+            await open_sqlite(options(tmp_path / name), migrations).__aenter__()
 
 
 async def test_migrations_are_applied_in_order_and_once(tmp_path: Path, migrations: Path) -> None:
-    (migrations / "002_more.sql").write_text(
+    (migrations / "sqlite/002_more.sql").write_text(
         "-- a trigger; it holds semicolons\nCREATE TRIGGER double AFTER INSERT ON numbers WHEN new.n < 100\nBEGIN\n"
         "  INSERT INTO numbers VALUES (new.n + 100);\nEND;\nINSERT INTO numbers VALUES (1);\n-- the end"
     )
-    (migrations / "README.md").write_text("not a migration")
+    (migrations / "sqlite/README.md").write_text("not a migration")
     for _ in range(2):
-        async with open_sqlite(f"sqlite:///{tmp_path}/a.db", migrations):
+        async with open_sqlite(options(tmp_path / "a.db"), migrations):
             pass
     assert numbers(tmp_path) == [1, 101]
 
 
 async def test_a_migration_that_fails_changes_nothing(tmp_path: Path, migrations: Path) -> None:
-    (migrations / "002_bad.sql").write_text("CREATE TABLE more (n INTEGER);\nCREATE TABLE numbers (n INTEGER);\n")
+    (migrations / "sqlite/002_bad.sql").write_text(
+        "CREATE TABLE more (n INTEGER);\nCREATE TABLE numbers (n INTEGER);\n"
+    )
     with pytest.raises(ConfigError, match="table numbers already exists"):
-        await open_sqlite(f"sqlite:///{tmp_path}/a.db", migrations).__aenter__()
+        await open_sqlite(options(tmp_path / "a.db"), migrations).__aenter__()
     connection = sqlite3.connect(tmp_path / "a.db")
     assert connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
     connection.close()
 
 
 async def test_a_database_of_a_newer_program_is_refused(db: SqliteDatabase, tmp_path: Path, migrations: Path) -> None:
-    await db.run(lambda connection: connection.execute("INSERT INTO schema_version VALUES (2, 0)"))
-    with pytest.raises(ConfigError, match="version 2, newer than this program knows"):
-        await open_sqlite(f"sqlite:///{tmp_path}/a.db", migrations).__aenter__()
+    row = "INSERT INTO schema_version VALUES ('app', 2, '002_more.sql', '', 0)"
+    await db.run(lambda connection: connection.execute(row))
+    with pytest.raises(ConfigError, match="version 2 of app, newer than this program"):
+        await open_sqlite(options(tmp_path / "a.db"), migrations).__aenter__()
+
+
+async def test_what_is_new_is_told_and_applied_once(tmp_path: Path, migrations: Path) -> None:
+    file = tmp_path / "new/a.db"
+    for _ in range(2):
+        assert [str(row) for row, _ in migrate_sqlite(options(file), migrations, check=True)] == [
+            "streamproc 001_outbox.sql",
+            "app 001_numbers.sql",
+        ]
+        assert not file.exists()
+    assert len(migrate_sqlite(options(file), migrations)) == 2
+    assert list(migrate_sqlite(options(file), migrations)) == []
+    (migrations / "sqlite/002_more.sql").write_text("CREATE TABLE more (n INTEGER);")
+    for _ in range(2):
+        assert [str(row) for row, _ in migrate_sqlite(options(file), migrations, check=True)] == ["app 002_more.sql"]
+
+
+async def test_the_package_has_tables_of_its_own(tmp_path: Path) -> None:
+    async with open_sqlite(options(tmp_path / "a.db"), None) as db:
+        rows = await db.run(lambda c: c.execute("SELECT part, version, name FROM schema_version").fetchall())
+    assert rows == [("streamproc", 1, "001_outbox.sql")]
+
+
+async def test_wrong_sql_is_the_error_of_its_author(db: SqliteDatabase) -> None:
+    with pytest.raises(sqlite3.OperationalError, match="no such table"):
+        await db.run(lambda connection: connection.execute("SELECT * FROM absent"))
+
+
+async def test_a_database_that_cannot_be_written_is_told(db: SqliteDatabase, tmp_path: Path) -> None:
+    await db.run(lambda connection: connection.execute("PRAGMA query_only = 1"))
+    with pytest.raises(StoreError, match="readonly"):
+        await db.run(lambda connection: insert(connection, 1))
+    assert numbers(tmp_path) == []

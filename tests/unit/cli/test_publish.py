@@ -5,31 +5,12 @@ import json
 
 import pytest
 
-from streamproc import Event
-from streamproc.adapters.memory import StoredRecord
-from streamproc.cli.publish import events, lines, wrap
+from streamproc.cli.publish import events, lines
 from streamproc.errors import ConfigError
-from streamproc.model import RecordBatch, TopicPartition
-from streamproc.stream.decode import Decoder
-from streamproc.stream.options import Format, StreamOptions
+from streamproc.stream.options import StreamOptions
 from tests.unit.cli.conftest import Streamproc
 
-
-class Order(Event, frozen=True, tag="order.placed"):
-    order_id: str
-
-
 LINE = b'{"type": "order.placed", "orderId": "o-1"}'
-
-
-@pytest.mark.parametrize("form", ["kinesis", "base64", "json", "cloudevents", "auto"])
-def test_what_is_wrapped_is_read_again(form: Format) -> None:
-    value, headers = wrap(LINE, form, event_type="order.placed", key="o-1")
-    record = StoredRecord(0, 0, None, value, headers)
-    batch = RecordBatch(TopicPartition("events", 0), [record], next_offset=1, nbytes=len(value))
-    decoded = Decoder([Order], StreamOptions(format=form), "events").decode(batch)
-    assert decoded.events == [Order(order_id="o-1")]
-    assert bool(decoded.ids and decoded.ids[0]) == (form in ("kinesis", "cloudevents"))
 
 
 def test_the_format_is_that_of_the_topic() -> None:

@@ -39,7 +39,7 @@ async def test_stock_is_taken_once_per_event(services: Services, record: Record,
 async def test_the_same_sku_twice_counts_as_the_sum(services: Services, query: Query) -> None:
     result = await place(services, order(("a", 6), ("a", 5)), order(("a", 6), ("a", 4), order_id="o-2"))
     assert result.dead_letters == [testing.DeadLetter("out_of_stock", "test-0")]
-    assert query("SELECT order_id, sku, quantity FROM orders JOIN order_items ON order_row = id") == [("o-2", "a", 10)]
+    assert query("SELECT order_id, sku, quantity FROM orders JOIN order_items USING (order_id)") == [("o-2", "a", 10)]
 
 
 async def test_short_stock_is_a_dead_letter_and_takes_nothing(services: Services, query: Query) -> None:

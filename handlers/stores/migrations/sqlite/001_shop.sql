@@ -1,7 +1,11 @@
+-- Times are in seconds since the Unix epoch.
+
 CREATE TABLE users (
     user_id TEXT NOT NULL PRIMARY KEY,
     email TEXT NOT NULL,
-    name TEXT NOT NULL
+    email_key TEXT NOT NULL UNIQUE, -- the address as it is compared: NFKC, case folded
+    name TEXT NOT NULL,
+    created_at REAL NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE stock (
@@ -10,18 +14,19 @@ CREATE TABLE stock (
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE orders (
-    id INTEGER PRIMARY KEY,
-    order_id TEXT NOT NULL,
+    order_id TEXT NOT NULL PRIMARY KEY,
     user_id TEXT NOT NULL,
-    event_id TEXT NOT NULL,
-    processed_at REAL NOT NULL
-) STRICT;
+    placed_at REAL NOT NULL,
+    event_id TEXT, -- of the event that took the stock; null until then
+    taken_at REAL,
+    CHECK ((event_id IS NULL) = (taken_at IS NULL))
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE order_items (
-    order_row INTEGER NOT NULL REFERENCES orders (id),
-    sku TEXT NOT NULL REFERENCES stock (sku),
+    order_id TEXT NOT NULL REFERENCES orders (order_id),
+    sku TEXT NOT NULL, -- of no table: whether there is such a sku is seen when stock is taken
     quantity INTEGER NOT NULL CHECK (quantity > 0),
-    PRIMARY KEY (order_row, sku)
+    PRIMARY KEY (order_id, sku)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE readings (

@@ -1,0 +1,112 @@
+"""What a function for requests is given besides its parameters."""
+
+import logging
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Generic, TypeVar
+
+import msgspec
+
+from streamproc.http.auth import Caller
+from streamproc.model import Event, OutRecord
+from streamproc.stream.options import StreamOptions
+from streamproc.stream.wrap import wrap
+
+S = TypeVar("S")
+
+_REQUESTS = uuid.UUID("8a6e3d0e-55a2-4c58-9d0c-6a3f5b1f7a11")
+_encode = msgspec.json.Encoder().encode
+
+
+class HttpRun(Generic[S]):
+    """What all calls of one function share. `now` is in seconds since the epoch."""
+
+    __slots__ = ("log", "name", "now", "options", "services", "timeout_s")
+
+    def __init__(
+        self, name: str, services: S, *, options: StreamOptions, timeout_s: float, now: Callable[[], float]
+    ) -> None:
+        self.name = name
+        self.services = services
+        self.options = options
+        self.timeout_s = timeout_s
+        self.now = now
+        self.log = logging.getLogger(f"streamproc.functions.{name}")
+
+
+class HttpContext(Generic[S]):
+    """The context of a request. `caller` is None only in public functions."""
+
+    __slots__ = ("_run", "_started", "caller", "emitted", "idempotency_key", "request_id", "stored", "traceparent")
+
+    def __init__(self, run: HttpRun[S], caller: Caller | None, request_id: str, traceparent: str) -> None:
+        self._run = run
+        self._started = run.now()
+        self.caller = caller
+        self.request_id = request_id
+        self.traceparent = traceparent
+        self.idempotency_key = ""
+        self.emitted: list[OutRecord] = []
+        self.stored = False
+
+    @property
+    def function(self) -> str:
+        """The name of the function."""
+        return self._run.name
+
+    @property
+    def services(self) -> S:
+        """What the application's `services` opened."""
+        return self._run.services
+
+    @property
+    def now(self) -> datetime:
+        """The time."""
+        return datetime.fromtimestamp(self._run.now(), UTC)
+
+    @property
+    def deadline(self) -> datetime:
+        """When this call is cancelled."""
+        return datetime.fromtimestamp(self._started + self._run.timeout_s, UTC)
+
+    @property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]:
+        """A logger that names the function and the request."""
+        return logging.LoggerAdapter(self._run.log, {"function": self._run.name, "request_id": self.request_id})
+
+    def new_id(self, part: str = "") -> str:
+        """An id for what this request makes, the same when the caller repeats it with its Idempotency-Key.
+
+        So a repeat finds what the first made. `part` tells several ids of one request apart. Without the key, ids are
+        random.
+        """
+        if not self.idempotency_key:
+            return str(uuid.uuid4())
+        subject = self.caller.subject if self.caller else ""
+        identity = "\0".join((self._run.name, subject, self.idempotency_key, part))
+        return str(uuid.uuid5(_REQUESTS, identity))
+
+    def event(self, event: Event, *, key: str, topic: str = "", event_id: str = "") -> OutRecord:
+        """An event as a record of its topic (the first input topic when not given), for a store to put in the outbox.
+
+        Row and event are then written in one transaction, and the event is published once that is committed.
+        """
+        self.stored = True
+        return self._record(event, key=key, topic=topic, event_id=event_id)
+
+    def emit(self, event: Event, *, key: str, topic: str = "", event_id: str = "") -> None:
+        """Queues an event. The broker has it before the answer is sent; where it refuses, the answer is 503."""
+        self.emitted.append(self._record(event, key=key, topic=topic, event_id=event_id))
+
+    def _record(self, event: Event, *, key: str, topic: str, event_id: str) -> OutRecord:
+        options = self._run.options
+        topic = topic or options.topics[0]
+        form = options.formats.get(topic, options.format) if topic in options.topics else "cloudevents"
+        event_type = str(event.__struct_config__.tag)
+        value, headers = wrap(
+            _encode(event), form, event_id=event_id or str(uuid.uuid4()), event_type=event_type, key=key
+        )
+        if self.traceparent:
+            headers = [*headers, ("traceparent", self.traceparent.encode())]
+        return OutRecord(topic, value, key.encode(), headers)

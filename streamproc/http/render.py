@@ -1,0 +1,74 @@
+"""From what a function returned to an answer's status, headers and bytes. Pure."""
+
+import gzip
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from streamproc.errors import HandlerError
+from streamproc.http.answer import Accepted, Created, NoContent, Problem
+
+GZIP_BYTES_MIN = 1_400
+"""What is smaller fits into one packet anyway."""
+GZIP_LEVEL = 4
+JSON: Mapping[str, str] = {"content-type": "application/json"}
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Rendered(NamedTuple):
+    """An answer."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def render(returned: object) -> Rendered:
+    """The answer to what a function returned. Raises HandlerError for what cannot be one."""
+    status, headers, value = 200, JSON, returned
+    match returned:
+        case None | NoContent():
+            return Rendered(204, {}, b"")
+        case Created():
+            status, headers, value = 201, {**JSON, "location": _checked(returned.location)}, returned.value
+        case Accepted():
+            status, value = 202, returned.value
+        case Problem():
+            return problem(returned)
+    try:
+        return Rendered(status, headers, _encode(value))
+    except (TypeError, ValueError) as error:
+        raise HandlerError(f"it returned {type(value).__name__}, which cannot be written as JSON: {error}") from None
+
+
+def problem(found: Problem) -> Rendered:
+    """The answer of an error."""
+    headers = {name.lower(): _checked(value) for name, value in found.headers.items()}
+    return Rendered(found.status, {**JSON, **headers}, _encode(found.to_json()))
+
+
+def _checked(value: str) -> str:
+    if not value.isascii() or not value.isprintable():
+        raise HandlerError(f"a header of the answer holds characters it must not: {value[:100]!r}")
+    return value
+
+
+def compressed(answer: Rendered, accept_encoding: str) -> Rendered:
+    """The answer with gzip, where it is large enough and the caller takes it."""
+    if len(answer.body) < GZIP_BYTES_MIN:
+        return answer
+    headers = {**answer.headers, "vary": ", ".join(filter(None, (answer.headers.get("vary"), "Accept-Encoding")))}
+    if not _takes_gzip(accept_encoding):
+        return Rendered(answer.status, headers, answer.body)
+    body = gzip.compress(answer.body, GZIP_LEVEL, mtime=0)
+    return Rendered(answer.status, {**headers, "content-encoding": "gzip"}, body)
+
+
+def _takes_gzip(accept_encoding: str) -> bool:
+    for part in accept_encoding.lower().split(","):
+        coding, _, weight = part.replace(" ", "").partition(";q=")
+        if coding in ("gzip", "*") and weight.strip("0.") != "" if weight else coding in ("gzip", "*"):
+            return True
+    return False

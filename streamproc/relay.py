@@ -1,0 +1,121 @@
+"""Publishes what waits in the outbox: at least once, each key in the order its events were written.
+
+    take the first that wait -> send -> remove those the broker has
+
+A crash between send and remove sends again, with the same event id. One relay publishes at a time; others stand by.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+
+from streamproc.errors import BrokerError, RecordTooLarge, StoreError
+from streamproc.model import OutboxSnapshot, OutRecord
+from streamproc.ports import Outbox, Producer, Waiting
+
+log = logging.getLogger(__name__)
+
+BATCH = 1_000
+LOOK_S = 0.2
+"""How often it looks for what other processes wrote; what this one wrote it is told of."""
+STAND_BY_S = 1.0
+"""How often it tries to become the relay, and to reach a database or broker that is gone."""
+
+
+class Relay:
+    """The relay of one process."""
+
+    def __init__(self, outbox: Outbox, producer: Producer) -> None:
+        self._outbox = outbox
+        self._producer = producer
+        self._kicked = asyncio.Event()
+        self._stopping = False
+        self._too_large: set[int] = set()
+        self._published = 0
+        self._waiting = 0
+        self._active = False
+
+    def kick(self) -> None:
+        """Says that something was written."""
+        self._kicked.set()
+
+    async def run(self) -> None:
+        """Publishes until `stop`."""
+        while not self._stopping:
+            try:
+                async with self._outbox.relay() as waiting:
+                    if waiting is not None:
+                        self._active = True
+                        await self._publish_all(waiting)
+            except StoreError as error:
+                log.warning("the outbox cannot be read: %s", error)
+            finally:
+                self._active = False
+            await self._rest()
+
+    async def stop(self, running: "asyncio.Task[None]", within_s: float) -> None:
+        """Publishes what waits now, for so long; the rest waits for the next relay."""
+        self._stopping = True
+        self.kick()
+        await asyncio.wait({running}, timeout=within_s)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    def snapshot(self) -> OutboxSnapshot:
+        """Frozen numbers."""
+        return OutboxSnapshot(self._published, len(self._too_large), self._waiting, self._active)
+
+    async def _publish_all(self, waiting: Waiting) -> None:
+        while True:
+            self._kicked.clear()
+            taken = await waiting.take(BATCH + len(self._too_large))
+            batch = [one for one in taken if one[0] not in self._too_large]
+            self._waiting = len(batch)
+            if batch:
+                await self._publish(waiting, batch)
+            elif self._stopping:
+                return
+            if len(batch) < BATCH and not self._stopping:
+                await self._until_kicked()
+
+    async def _publish(self, waiting: Waiting, batch: Sequence[tuple[int, OutRecord]]) -> None:
+        errors = await self._producer.send([record for _, record in batch])
+        done: list[int] = []
+        held: set[bytes | None] = set()
+        for (number, record), error in zip(batch, errors, strict=True):
+            if isinstance(error, RecordTooLarge):
+                self._set_aside(number, record)
+            elif error is not None:
+                held.add(record.key)
+            elif record.key not in held:
+                done.append(number)
+        if done:
+            await waiting.remove(done)
+            self._published += len(done)
+            self._waiting -= len(done)
+        if held:
+            self._complain(errors)
+            await self._rest()
+
+    def _set_aside(self, number: int, record: OutRecord) -> None:
+        self._too_large.add(number)
+        log.error(
+            "event %d of the outbox (%d bytes, topic %s) is larger than the broker takes: it stays there, and is"
+            " published by the next start once max.message.bytes of the topic allows it",
+            number,
+            len(record.value or b""),
+            record.topic,
+        )
+
+    def _complain(self, errors: Sequence[BrokerError | None]) -> None:
+        refused = [error for error in errors if error is not None]
+        log.warning("%d events of the outbox were not published: %s", len(refused), refused[0])
+
+    async def _until_kicked(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_S):
+                await self._kicked.wait()
+
+    async def _rest(self) -> None:
+        await asyncio.sleep(0.05 if self._stopping else STAND_BY_S)

@@ -1,0 +1,212 @@
+"""Orders and the stock they take, whatever database is behind them."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+
+from handlers.stores.orders import Order, StoredOrder
+from handlers.stores.processed import Delivery, Refused
+from tests.contract.stores import EVENT, LATER, ONE, OTHER, Store, delivery, order, refusal
+
+STOCK = "SELECT sku, quantity FROM stock ORDER BY sku"
+LEFT = "SELECT quantity FROM stock ORDER BY sku"
+
+
+def stored(placed: Order, taken: bool = False) -> StoredOrder:
+    quantities = dict(placed.quantities)
+    return StoredOrder(placed.order_id, placed.user_id, quantities, placed.placed_at, LATER if taken else None)
+
+
+async def take(store: Store, order: Order, delivery: Delivery) -> None:
+    await store.stores.stock.take(order, delivery, LATER)
+
+
+async def test_an_order_is_placed_with_its_event(store: Store) -> None:
+    placed = order("o-'1", "u-ö", **{"b": 10, "a": 3, "☃ '": 1_000_000_000_000})
+    assert await store.stores.orders.find(placed.order_id) is None
+    assert await store.stores.orders.place(placed, EVENT) == stored(placed)
+    assert await store.stores.orders.find(placed.order_id) == stored(placed)
+    async with store.stores.outbox.relay() as waiting:
+        assert waiting is not None
+        assert [record for _, record in await waiting.take(10)] == [EVENT]
+
+
+async def test_an_order_that_exists_is_answered_with_what_is_stored(store: Store) -> None:
+    await store.stores.orders.place(order(a=3), EVENT)
+    for again in (order(a=3), order(a=4), order(a=3, b=1), order(user_id="u-2", a=3)):
+        assert await store.stores.orders.place(replace(again, placed_at=LATER), EVENT) == stored(order(a=3))
+    assert await store.stores.orders.find("o-1") == stored(order(a=3))
+    assert await store.stores.outbox.count() == 1
+
+
+async def test_one_of_many_at_once_places_the_order(store: Store) -> None:
+    asked = [order(user_id=f"u-{n}", a=n + 1) for n in range(20)]
+    answers = await asyncio.gather(*(store.stores.orders.place(one, EVENT) for one in asked))
+    assert all(answer == answers[0] for answer in answers)
+    assert await store.stores.orders.find("o-1") == answers[0]
+    assert await store.stores.outbox.count() == 1
+
+
+async def test_stock_is_taken_with_an_order_of_the_stream_alone(store: Store) -> None:
+    await store.stores.stock.add({"a": 10, "b": 10})
+    await take(store, order(a=3, b=10), delivery("e-1"))
+    assert await store.query(STOCK) == [("a", 7), ("b", 0)]
+    assert await store.query("SELECT order_id, user_id, event_id FROM orders") == [("o-1", "u-1", "e-1")]
+    assert await store.stores.orders.find("o-1") == stored(order(a=3, b=10), taken=True)
+
+
+async def test_stock_is_taken_for_an_order_that_was_placed(store: Store) -> None:
+    await store.stores.stock.add({"a": 10, "b": 10})
+    await store.stores.orders.place(order(a=3, b=1), EVENT)
+    await take(store, replace(order(b=1, a=3), placed_at=LATER), delivery("e-1"))
+    assert await store.query(LEFT) == [(7,), (9,)]
+    assert await store.stores.orders.find("o-1") == stored(order(a=3, b=1), taken=True)
+    assert await store.stores.orders.place(order(a=3, b=1), EVENT) == stored(order(a=3, b=1), taken=True)
+
+
+@pytest.mark.parametrize("placed", [True, False])
+@pytest.mark.parametrize(
+    ("short", "reason", "detail"),
+    [
+        ({"b": 11}, "out_of_stock", "sku 'b': 11 ordered, 10 left"),
+        ({"z": 1}, "unknown_sku", "sku 'z' is not in stock"),
+        ({"z": 1, "b": 11}, "unknown_sku", "sku 'z' is not in stock"),
+        ({"b": 11, "z": 1}, "out_of_stock", "sku 'b': 11 ordered, 10 left"),
+    ],
+)
+async def test_all_or_nothing_is_taken(
+    store: Store, placed: bool, short: Mapping[str, int], reason: str, detail: str
+) -> None:
+    await store.stores.stock.add({"a": 10, "b": 10})
+    wanted = order(a=3, **short)
+    if placed:
+        await store.stores.orders.place(wanted, EVENT)
+    with pytest.raises(Refused) as caught:
+        await take(store, wanted, delivery("e-1"))
+    assert (caught.value.outcome.reason, caught.value.outcome.detail) == (reason, detail)
+    assert await store.query(LEFT) == [(10,), (10,)]
+    assert await store.stores.orders.find("o-1") == (stored(wanted) if placed else None)
+    assert await store.query("SELECT * FROM processed") == []
+
+
+async def test_a_refused_order_can_be_taken_later(store: Store) -> None:
+    await store.stores.stock.add({"a": 1})
+    assert await refusal(take(store, order(a=1, b=1), delivery("e-1"))) == "unknown_sku"
+    await store.stores.stock.add({"b": 1})
+    await take(store, order(a=1, b=1), delivery("e-1"))
+    assert await store.query(LEFT) == [(0,), (0,)]
+
+
+async def test_a_repeat_takes_no_stock_and_is_counted(store: Store) -> None:
+    await store.stores.stock.add({"a": 4})
+    await asyncio.gather(*(take(store, order(a=3), delivery("e-1")) for _ in range(5)))
+    assert await store.query(LEFT) == [(1,)]
+    assert await store.query("SELECT event_id, deliveries FROM processed") == [("e-1", 5)]
+    assert await store.query("SELECT count(*) FROM orders") == [(1,)]
+
+
+async def test_another_order_of_the_same_event_id_is_a_conflict(store: Store) -> None:
+    await store.stores.stock.add({"a": 10})
+    await take(store, order(a=3), delivery("e-1"))
+    for other in (order(a=4), order("o-2", a=1)):
+        assert await refusal(take(store, other, delivery("e-1", OTHER))) == "conflict"
+    assert await store.query(LEFT) == [(7,)]
+    assert await store.query("SELECT fingerprint, deliveries FROM processed") == [(ONE, 1)]
+    assert await store.query("SELECT order_id FROM orders") == [("o-1",)]
+
+
+@pytest.mark.parametrize("scope", ["f/events", "f/other"])
+async def test_an_order_that_another_event_took_is_a_conflict(store: Store, scope: str) -> None:
+    await store.stores.stock.add({"a": 10})
+    await take(store, order(a=3), delivery("e-1"))
+    event_id = "e-2" if scope == "f/events" else "e-1"
+    assert await refusal(take(store, order(a=3), delivery(event_id, scope=scope))) == "conflict"
+    assert await store.query(LEFT) == [(7,)]
+    assert await store.query("SELECT event_id FROM orders") == [("e-1",)]
+    assert await store.query("SELECT scope, event_id, deliveries FROM processed") == [("f/events", "e-1", 1)]
+
+
+@pytest.mark.parametrize(
+    "other", [order(user_id="u-2", a=3), order(a=4), order(a=3, b=1), order(b=3)], ids=["user", "count", "more", "sku"]
+)
+async def test_an_order_that_was_placed_otherwise_is_a_conflict(store: Store, other: Order) -> None:
+    await store.stores.stock.add({"a": 10, "b": 10})
+    await store.stores.orders.place(order(a=3), EVENT)
+    assert await refusal(take(store, other, delivery("e-1"))) == "conflict"
+    assert await store.query(LEFT) == [(10,), (10,)]
+    assert await store.stores.orders.find("o-1") == stored(order(a=3))
+    await take(store, order(a=3), delivery("e-2"))
+
+
+async def test_one_of_many_events_at_once_takes_the_order(store: Store) -> None:
+    await store.stores.stock.add({"a": 100})
+    taking = [take(store, order(a=1), delivery(f"e-{n}")) for n in range(20)]
+    results = await asyncio.gather(*taking, return_exceptions=True)
+    assert results.count(None) == 1
+    assert {result.outcome.reason for result in results if isinstance(result, Refused)} == {"conflict"}
+    assert await store.query(LEFT) == [(99,)]
+
+
+async def test_the_last_of_a_stock_is_sold_once(store: Store) -> None:
+    await store.stores.stock.add({"a": 20})
+    taking = [take(store, order(f"o-{n}", a=1), delivery(f"e-{n}")) for n in range(50)]
+    results = await asyncio.gather(*taking, return_exceptions=True)
+    assert results.count(None) == 20
+    assert {result.outcome.reason for result in results if isinstance(result, Refused)} == {"out_of_stock"}
+    assert await store.query(LEFT) == [(0,)]
+    assert await store.query("SELECT count(*) FROM orders") == [(20,)]
+
+
+async def test_orders_at_once_of_the_same_skus_in_any_order_do_not_block_each_other(store: Store) -> None:
+    skus = [f"s-{n}" for n in range(6)]
+    await store.stores.stock.add(dict.fromkeys(skus, 1_000))
+    wanted = [skus[n % 6 :] + skus[: n % 6] for n in range(60)]
+    orders = [order(f"o-{n}", **dict.fromkeys(one if n % 2 else one[::-1], 1)) for n, one in enumerate(wanted)]
+    await asyncio.gather(*(take(store, one, delivery(f"e-{one.order_id}")) for one in orders))
+    assert await store.query(LEFT) == [(940,)] * 6
+
+
+async def test_an_order_of_many_skus_is_taken_whole(store: Store) -> None:
+    skus = {f"s-{n:04}": n + 1 for n in range(1_000)}
+    await store.stores.stock.add(skus)
+    await take(store, order(**skus), delivery("e-1"))
+    assert await store.query("SELECT sum(quantity), count(*) FROM stock") == [(0, 1_000)]
+    found = await store.stores.orders.find("o-1")
+    assert found is not None
+    assert dict(found.quantities) == skus
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (order("o\0", a=1), "nul"),
+        (order(user_id="\0", a=1), "nul"),
+        (order(**{"a\0": 1}), "nul"),
+        (order("o" * 1_001, a=1), "too_long"),
+        (order(user_id="u" * 1_001, a=1), "too_long"),
+        (order(**{"☃" * 334: 1}), "too_long"),
+    ],
+    ids=["NUL in id", "NUL in user", "NUL in sku", "id", "user", "sku in bytes"],
+)
+async def test_what_not_every_database_keeps_is_refused(store: Store, bad: Order, reason: str) -> None:
+    await store.stores.stock.add({"a": 1})
+    assert await refusal(store.stores.orders.place(bad, EVENT)) == reason
+    assert await refusal(take(store, bad, delivery("e-1"))) == reason
+    assert await store.stores.orders.find(bad.order_id) is None
+    assert await store.query("SELECT * FROM orders") == []
+    assert await store.stores.outbox.count() == 0
+
+
+async def test_skus_not_every_database_keeps_are_refused(store: Store) -> None:
+    assert await refusal(store.stores.stock.add({"a": 1, "b\0": 1})) == "nul"
+    assert await refusal(store.stores.stock.add({"a": 1, "b" * 1_001: 1})) == "too_long"
+    await store.stores.stock.add({})
+    assert await store.query(STOCK) == []
+
+
+async def test_skus_that_exist_stay_as_they_are(store: Store) -> None:
+    await store.stores.stock.add({"a": 1, "'; DROP TABLE stock": 2})
+    await store.stores.stock.add({"a": 9, "b": 0})
+    assert await store.query(STOCK) == [("'; DROP TABLE stock", 2), ("a", 1), ("b", 0)]

@@ -1,0 +1,280 @@
+"""SMTP where it goes wrong: refusals, cuts and silence at each step, and the connections that are kept."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from email import policy
+from email.message import EmailMessage
+
+import pytest
+
+from streamproc.adapters import smtp
+from streamproc.adapters.smtp import SmtpError, SmtpMailer
+from streamproc.errors import MailRefused
+from tests.contract.mail_server import CUT, HANG, WAIT, MailServer, until
+
+STEPS = ["connect", "EHLO", "MAIL", "RCPT", "DATA", "end"]
+ANSWERED = ["MAIL", "RCPT", "DATA", "end"]
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[MailServer]:
+    started = await MailServer().start()
+    yield started
+    await started.stop()
+
+
+@pytest.fixture
+async def mailer(server: MailServer) -> AsyncIterator[SmtpMailer]:
+    made = SmtpMailer(server.mail_options())
+    yield made
+    await made.close()
+
+
+def mail(number: int = 1, **headers: str) -> EmailMessage:
+    message = EmailMessage(policy=policy.compat32)
+    given = {"From": "a@example.com", "To": "b@example.com", "Message-ID": f"<{number}@x>", **headers}
+    for header, value in given.items():
+        message[header] = value
+    message.set_payload("hello\n")
+    return message
+
+
+async def failure(mailer: SmtpMailer, number: int = 1) -> str:
+    with pytest.raises(SmtpError) as caught:
+        await mailer.send(mail(number))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("answer", ["421 4.3.2 shutting down", "451 4.7.1 later"])
+async def test_a_refusal_for_now_is_an_error_and_the_next_message_goes_out(
+    server: MailServer, mailer: SmtpMailer, step: str, answer: str
+) -> None:
+    server.faults[step] = [answer]
+    assert await failure(mailer) == f"mail server 127.0.0.1:{server.port}: {answer}"
+    await mailer.send(mail(2))
+    assert [b"<2@x>" in received.content for received in server.mails] == [True]
+    reconnects = answer.startswith("421") or step in ("connect", "EHLO")
+    assert server.connections == 1 + reconnects
+    assert server.commands.count("RSET") == (not reconnects)
+
+
+@pytest.mark.parametrize("step", ANSWERED)
+async def test_a_refusal_for_good_is_about_the_message(server: MailServer, mailer: SmtpMailer, step: str) -> None:
+    server.faults[step] = ["550 5.1.1 no such user"]
+    with pytest.raises(MailRefused, match=rf"^mail server 127\.0\.0\.1:{server.port}: 550 5\.1\.1 no such user$"):
+        await mailer.send(mail())
+    await mailer.send(mail(2))
+    assert (len(server.mails), server.connections) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("step", "answer"),
+    [("connect", "554 no"), ("EHLO", "550 no"), ("MAIL", "530 log in first"), ("MAIL", "535 no"), ("RCPT", "538 no")],
+)
+async def test_a_refusal_for_good_of_all_messages_is_not(
+    server: MailServer, mailer: SmtpMailer, step: str, answer: str
+) -> None:
+    server.faults[step] = [answer]
+    assert await failure(mailer) == f"mail server 127.0.0.1:{server.port}: {answer}"
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_cut_is_an_error_and_a_repeat_arrives(server: MailServer, mailer: SmtpMailer, step: str) -> None:
+    server.faults[step] = [CUT]
+    await failure(mailer)
+    assert len(server.mails) == (step == "end")
+    await mailer.send(mail())
+    assert {received.content for received in server.mails} == {server.mails[0].content}
+    assert len(server.mails) == 1 + (step == "end")
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_silence_is_an_error(server: MailServer, step: str) -> None:
+    server.faults[step] = [HANG]
+    mailer = SmtpMailer(server.mail_options(timeout_s=0.1))
+    assert await failure(mailer) == f"mail server 127.0.0.1:{server.port}: no answer within 0.1 s"
+    await mailer.send(mail())
+    await until(lambda: len(server.open) == 1)
+    await mailer.close()
+
+
+@pytest.mark.parametrize("fault", [CUT, HANG, "421 4.4.2 idle for too long"])
+@pytest.mark.parametrize("step", ["MAIL", "RCPT"])
+async def test_a_kept_connection_that_has_ended_is_replaced_at_once(server: MailServer, step: str, fault: str) -> None:
+    mailer = SmtpMailer(server.mail_options(timeout_s=0.1))
+    await mailer.send(mail(1))
+    server.faults[step] = [fault]
+    await mailer.send(mail(2))
+    assert (len(server.mails), server.connections) == (2, 2)
+    server.faults[step] = [fault, fault]
+    await failure(mailer, 3)
+    assert server.faults[step] == []
+    await mailer.close()
+
+
+@pytest.mark.parametrize("step", ["DATA", "end"])
+async def test_what_may_have_been_sent_is_not_sent_again_by_itself(
+    server: MailServer, mailer: SmtpMailer, step: str
+) -> None:
+    await mailer.send(mail(1))
+    server.faults[step] = [CUT]
+    await failure(mailer, 2)
+    assert (len(server.mails), server.connections) == (1 + (step == "end"), 1)
+
+
+@pytest.mark.parametrize("answer", ["hello", "abc def", "450", "450-never\r\n450 ends", "450 " + "x" * 9_000])
+async def test_a_strange_answer_is_an_error(server: MailServer, mailer: SmtpMailer, answer: str) -> None:
+    server.faults["MAIL"] = [answer]
+    assert len(await failure(mailer)) < 300
+    await mailer.send(mail(2))
+    assert len(server.mails) == 1
+
+
+async def test_an_answer_is_told_in_one_short_line(server: MailServer, mailer: SmtpMailer) -> None:
+    server.faults["RCPT"] = ["450-a\tb\x1b[31m\r\n450-c\r\n450 " + "d" * 500]
+    assert await failure(mailer) == f"mail server 127.0.0.1:{server.port}: 450 a b [31m c {'d' * 185}"
+
+
+async def test_a_mail_server_that_is_gone_is_an_error_until_it_is_back(server: MailServer, mailer: SmtpMailer) -> None:
+    await mailer.send(mail(1))
+    await server.stop()
+    assert "Connect call failed" in await failure(mailer)
+    await server.start()
+    await mailer.send(mail(2))
+    assert len(server.mails) == 2
+
+
+async def test_a_host_that_does_not_exist_is_an_error(server: MailServer) -> None:
+    for host in ("host.invalid", "a..b", "."):
+        assert (await failure(SmtpMailer(server.mail_options(host=host)))).startswith(f"mail server {host}:")
+
+
+async def test_no_more_connections_are_made_than_allowed(server: MailServer) -> None:
+    mailer = SmtpMailer(server.mail_options(connections=4))
+    queue = list(range(100))
+
+    async def work() -> None:
+        while queue:
+            await mailer.send(mail(queue.pop()))
+
+    await asyncio.gather(*(work() for _ in range(8)))
+    assert (len(server.mails), server.connections, server.open_max) == (100, 4, 4)
+    assert set(server.commands) == {"EHLO", "MAIL", "RCPT", "DATA"}
+    await mailer.close()
+    await until(lambda: not server.open)
+    assert server.commands.count("QUIT") == 4
+
+
+async def test_one_after_the_other_needs_one_connection(server: MailServer, mailer: SmtpMailer) -> None:
+    for number in range(5):
+        await mailer.send(mail(number))
+    assert server.connections == 1
+
+
+async def test_connections_the_server_has_ended_meanwhile_are_replaced(server: MailServer, mailer: SmtpMailer) -> None:
+    for _ in range(2):
+        await asyncio.gather(*(mailer.send(mail(number)) for number in range(4)))
+        server.hang_up()
+        await until(lambda: not server.open)
+    assert (len(server.mails), server.connections) == (8, 8)
+
+
+async def test_a_connection_that_was_idle_for_long_is_replaced(
+    server: MailServer, mailer: SmtpMailer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await mailer.send(mail(1))
+    await mailer.send(mail(2))
+    assert server.connections == 1
+    monkeypatch.setattr(smtp, "IDLE_S", -1.0)
+    await mailer.send(mail(3))
+    await until(lambda: len(server.open) == 1)
+    assert server.connections == 2
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_send_that_is_cancelled_leaves_no_connection_behind(server: MailServer, step: str) -> None:
+    mailer = SmtpMailer(server.mail_options(connections=1))
+    for _ in range(3):
+        server.faults[step] = [HANG]
+        sending = asyncio.ensure_future(mailer.send(mail(1)))
+        await until(lambda: server.open and not server.faults[step])
+        waiting = asyncio.ensure_future(mailer.send(mail(2)))
+        await asyncio.sleep(0)
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        await waiting
+        await until(lambda: len(server.open) == 1)
+        server.hang_up()
+        await until(lambda: not server.open)
+    assert sum(b"<2@x>" in received.content for received in server.mails) == 3
+    await mailer.close()
+
+
+async def test_closing_waits_for_what_is_being_sent(server: MailServer, mailer: SmtpMailer) -> None:
+    server.faults["end"] = [WAIT]
+    sending = asyncio.ensure_future(mailer.send(mail(1)))
+    await until(lambda: server.mails)
+    closing = asyncio.ensure_future(mailer.close())
+    await asyncio.sleep(0)
+    assert not closing.done()
+    server.gate.set()
+    await asyncio.gather(sending, closing)
+    await until(lambda: not server.open)
+    assert await failure(mailer) == "the mailer is closed"
+
+
+async def test_closing_does_not_wait_for_ever(
+    server: MailServer, mailer: SmtpMailer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(smtp, "CLOSE_S", 0.05)
+    await asyncio.gather(mailer.send(mail(1)), mailer.send(mail(2)))
+    server.faults["end"] = [HANG]
+    sending = asyncio.ensure_future(failure(mailer))
+    await until(lambda: len(server.mails) == 3)
+    await mailer.close()
+    assert "Connection lost" in await sending
+    await until(lambda: not server.open)
+
+
+async def test_the_envelope_is_that_of_the_headers(server: MailServer, mailer: SmtpMailer) -> None:
+    to = '"Doe, John" <john@example.com>, =?utf-8?q?Zo=C3=AB?= <zoe@example.com>'
+    await mailer.send(mail(From="The shop <shop@example.com>", To=to, Cc="<cc@example.com>", Bcc="bcc@example.com"))
+    (received,) = server.mails
+    assert received.sender == "shop@example.com"
+    assert received.recipients == [f"{name}@example.com" for name in ("john", "zoe", "cc", "bcc")]
+    assert b"bcc" not in received.content.lower()
+
+
+async def test_a_message_is_for_all_recipients_or_for_none(server: MailServer, mailer: SmtpMailer) -> None:
+    for answer in ("550 no such user", "450 later"):
+        server.faults["RCPT"] = ["250 OK", answer]
+        with pytest.raises((MailRefused, SmtpError)):
+            await mailer.send(mail(To="a@example.com, b@example.com"))
+    assert server.mails == []
+
+
+@pytest.mark.parametrize("header", ["From", "To"])
+@pytest.mark.parametrize("address", ["", "nobody", "ä@example.com", "a@exämple.com", "a b@c", "<>", "a@b, c"])
+async def test_an_address_that_cannot_be_sent_to_is_refused(
+    server: MailServer, mailer: SmtpMailer, header: str, address: str
+) -> None:
+    with pytest.raises(MailRefused, match=rf"^no address, or one that is not ASCII, in {header}$"):
+        await mailer.send(mail(**{header: address}))
+    assert server.connections == 0
+
+
+@pytest.mark.parametrize("takes_8_bits", [True, False])
+async def test_eight_bits_go_only_to_a_server_that_takes_them(takes_8_bits: bool) -> None:
+    server = await MailServer(decode_data=not takes_8_bits).start()
+    mailer = SmtpMailer(server.mail_options())
+    message = EmailMessage()
+    message["From"], message["To"] = "a@example.com", "b@example.com"
+    message.set_content("Zoë ☃\n", cte="8bit")
+    await mailer.send(message)
+    await mailer.send(mail())
+    assert [received.content.isascii() for received in server.mails] == [not takes_8_bits, True]
+    assert [received.options for received in server.mails] == [["BODY=8BITMIME"] if takes_8_bits else [], []]
+    await mailer.close()
+    await server.stop()
