@@ -2,16 +2,13 @@
 
 import asyncio
 import json
-import os
+import secrets
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import time
-import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,14 +17,19 @@ from bench.brokers import Target, opened, say
 from bench.generate import SKUS, STOCK, USERS, Produced, records
 from bench.memory_demo import run_in_memory
 from bench.publish import Shape, publish
-from bench.sinks import Found, Stored, Verdict, judge, look, read_topic, share
+from bench.serving import Service
+from bench.sinks import Found, Stored, Verdict, judge, look, read_topic, share, waiting_events
+from bench.systems import systems
 from bench.table import Progress, table
+from bench.visitors import SCOPES, Background, Visitors
 from handlers.seed import seed
 from handlers.sensor_reading import ALERTS
 from handlers.services import open_services
 from streamproc.adapters.kafka_client import KafkaOptions
 from streamproc.adapters.kafka_topics import create_topics
 from streamproc.errors import BrokerError
+from streamproc.http.auth import sign
+from streamproc.http.options import AuthOptions
 from streamproc.settings import load
 
 PARTITIONS = 4
@@ -64,46 +66,109 @@ class Demo:
             produced: list[Produced] = []
             began = time.monotonic()
             if target.bootstrap:
-                letters, alerts, seconds = self._on_kafka(target, folder, produced)
+                run = self._on_kafka(target, folder, produced)
             else:
                 letters, alerts, seconds = run_in_memory(_settings(folder, {}), self._records(produced), self.events)
-            found = look(folder / "shop.db", folder / "mail", letters=letters, alerts=alerts)
+                run = _Run(letters, alerts, seconds, {})
+            found = look(folder / "shop.db", folder / "mail", letters=run.letters, alerts=run.alerts)
             verdict = judge(produced, found)
-            report = _report(target, verdict, found, seconds)
+            report = _report(target, verdict, found, run)
             print(_text(report, verdict, found))
             say(f"everything is in {folder}; the whole demo took {time.monotonic() - began:.1f} s")
             if self.as_json:
                 print(json.dumps(report))
-            return 0 if verdict.holds else 1
+            balanced = all(system["balanced"] for system in run.systems.values())
+            return 0 if verdict.holds and balanced else 1
 
     def _records(self, produced: list[Produced]) -> Iterator[Produced]:
         for record in records(self.events, self.seed):
             produced.append(record)
             yield record
 
-    def _on_kafka(
-        self, target: Target, folder: Path, produced: list[Produced]
-    ) -> tuple[list[Stored], list[Stored], float]:
+    def _on_kafka(self, target: Target, folder: Path, produced: list[Produced]) -> "_Run":
         names = _topics(own_broker=target.name.startswith("apache-kafka"))
-        options = KafkaOptions(bootstrap_servers=[target.bootstrap])
-        wanted = {names["events"]: PARTITIONS, f"{names['events']}.dlq": PARTITIONS, ALERTS: PARTITIONS}
-        asyncio.run(create_topics(options, wanted))
+        topic, options = names["events"], KafkaOptions(bootstrap_servers=[target.bootstrap])
+        asyncio.run(create_topics(options, dict.fromkeys((topic, f"{topic}.dlq", ALERTS), PARTITIONS)))
+        auth = AuthOptions(secret_file=str(folder / "secret"), development=True)
+        (folder / "secret").write_text(secrets.token_hex(32))
         flags = {
+            **_stores(folder),
             "kafka.bootstrap_servers": target.bootstrap,
-            "stream.topics": names["events"],
+            "kafka.session_timeout_s": "6",
+            "stream.topics": topic,
             "kafka.group_id": names["group"],
+            "auth.secret_file": auth.secret_file,
+            "auth.development": "true",
         }
-        with _Service(folder, flags) as service:
-            service.wait_until_ready()
+        with Service(folder / "service-1.log", flags) as first, Service(folder / "service-2.log", flags) as second:
+            for service in (first, second):
+                service.wait_until_listening()
+                say(f"a worker is up: API at http://{service.api_address}, /metrics at {service.metrics_address}")
             began, since_ms = time.monotonic(), time.time() * 1000
-            publishing = self._records(produced)
-            asyncio.run(publish(target.bootstrap, names["events"], publishing, shape=Shape(PARTITIONS)))
-            service.wait_until_done(self.events)
+            visitors = Visitors(
+                [second.api_address, first.api_address], good=_token(auth, SCOPES), scopeless=_token(auth)
+            )
+            visiting = Background(visitors.run)
+            killing = Background(lambda: _kill_in_the_middle(second, visitors))
+            asyncio.run(publish(target.bootstrap, topic, self._records(produced), shape=Shape(PARTITIONS)))
+            killing.wait()
+            visiting.wait()
+            _wait_until_done(first, folder, self.events + visitors.answers.events)
             seconds = time.monotonic() - began
             if self.keep:
-                service.keep()
-        letters = asyncio.run(read_topic(target.bootstrap, f"{names['events']}.dlq"))
-        return letters, asyncio.run(read_topic(target.bootstrap, ALERTS, since_ms=since_ms)), seconds
+                _keep(first)
+        events = asyncio.run(read_topic(target.bootstrap, topic, since_ms=since_ms))
+        letters = asyncio.run(read_topic(target.bootstrap, f"{topic}.dlq"))
+        alerts = asyncio.run(read_topic(target.bootstrap, ALERTS, since_ms=since_ms))
+        return _Run(letters, alerts, seconds, systems(visitors.answers, folder, events=events, letters=letters))
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What a run left behind."""
+
+    letters: Sequence[Stored]
+    alerts: Sequence[Stored]
+    seconds: float
+    systems: Mapping[str, Mapping[str, Any]]
+
+
+def _kill_in_the_middle(service: Service, visitors: Visitors) -> None:
+    """Kills a worker without a warning once it has settled records and half of the visitors were there."""
+    while visitors.share < 0.5 or not sum(one["done"] for one in service.partitions()):
+        service.check()
+        time.sleep(LOOK_S)
+    service.kill()
+    say("one of the two workers was killed (SIGKILL); the other one goes on alone")
+
+
+def _wait_until_done(service: Service, folder: Path, events: int) -> None:
+    """Waits until everything is published, settled and committed, with a progress bar."""
+    bar = Progress("handling", events)
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        service.check()
+        partitions = service.partitions()
+        settled = len(partitions) == PARTITIONS and all(one["lag"] == 0 for one in partitions)
+        bar.show(min(events - 1, sum(one["done"] for one in partitions)))
+        if settled and sum(one["committed"] for one in partitions) >= events and not waiting_events(folder / "shop.db"):
+            bar.show(events)
+            return
+        time.sleep(LOOK_S)
+    raise BrokerError(f"not done within {PATIENCE_S:g} s")
+
+
+def _keep(service: Service) -> None:
+    """Stays up until Ctrl-C."""
+    say(f"staying up: http://{service.metrics_address}/metrics and /debug/partitions; Ctrl-C ends it")
+    try:
+        signal.pause()
+    except KeyboardInterrupt:
+        say("")
+
+
+def _token(auth: AuthOptions, scopes: Sequence[str] = ()) -> str:
+    return sign(auth, subject="visitor", scopes=scopes, lifetime_s=3_600, now=time.time())
 
 
 def _topics(*, own_broker: bool) -> dict[str, str]:
@@ -111,9 +176,12 @@ def _topics(*, own_broker: bool) -> dict[str, str]:
     return {"events": f"events{mark}", "group": f"shop{mark}"}
 
 
+def _stores(folder: Path) -> dict[str, str]:
+    return {"store.url": f"sqlite:///{folder}/shop.db", "mail.directory": str(folder / "mail")}
+
+
 def _settings(folder: Path, flags: dict[str, str]) -> Any:
-    stores = {"store.url": f"sqlite:///{folder}/shop.db", "mail.directory": str(folder / "mail")}
-    return load(None, {}, flags={**stores, **flags}).settings
+    return load(None, {}, flags={**_stores(folder), **flags}).settings
 
 
 async def _seed(folder: Path) -> None:
@@ -121,84 +189,7 @@ async def _seed(folder: Path) -> None:
         await seed(services, users=USERS, skus=SKUS, quantity=STOCK)
 
 
-class _Service:
-    """`streamproc run handlers.app:app`, as a person would start it."""
-
-    def __init__(self, folder: Path, flags: dict[str, str]) -> None:
-        self._log = folder / "service.log"
-        stores = {"store.url": f"sqlite:///{folder}/shop.db", "mail.directory": str(folder / "mail")}
-        sets = {**flags, **stores, "ops.listen": "127.0.0.1:0", "log.format": "json"}
-        arguments = [part for name, value in sets.items() for part in ("--set", f"{name}={value}")]
-        command = [sys.executable, "-m", "streamproc", "run", "handlers.app:app", *arguments]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("STREAMPROC_")}
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(command, stderr=log, env=environment)
-        self._address = ""
-
-    def __enter__(self) -> "_Service":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
-            try:
-                self._process.wait(60)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-
-    def _check(self) -> None:
-        if self._process.poll() is not None:
-            last = self._log.read_text().splitlines()[-1:]
-            raise BrokerError(f"the service ended with {self._process.returncode}: {' '.join(last)[:500]}")
-
-    def wait_until_ready(self) -> None:
-        """Waits for its partitions."""
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            self._check()
-            for line in self._log.read_text().splitlines():
-                if "metrics at http://" in line:
-                    self._address = json.loads(line)["message"].rpartition("http://")[2]
-            if self._address and len(self._partitions()) == PARTITIONS:
-                say(f"the service is up, metrics at http://{self._address}/metrics")
-                return
-            time.sleep(LOOK_S)
-        raise BrokerError("the service was not ready within 60 s")
-
-    def wait_until_done(self, events: int) -> None:
-        """Waits until everything is settled and committed, with a progress bar."""
-        bar = Progress("handling", events)
-        deadline = time.monotonic() + PATIENCE_S
-        while time.monotonic() < deadline:
-            self._check()
-            partitions = self._partitions()
-            committed = sum(one["committed"] for one in partitions)
-            bar.show(sum(one["done"] for one in partitions))
-            if committed >= events:
-                bar.show(events)
-                return
-            time.sleep(LOOK_S)
-        raise BrokerError(f"not done within {PATIENCE_S:g} s")
-
-    def _partitions(self) -> list[dict[str, Any]]:
-        try:
-            with urllib.request.urlopen(f"http://{self._address}/debug/partitions", timeout=10) as answer:
-                found: list[dict[str, Any]] = json.load(answer)
-                return found
-        except OSError:
-            return []
-
-    def keep(self) -> None:
-        """Stays up until Ctrl-C."""
-        say(f"staying up: http://{self._address}/metrics and /debug/partitions; Ctrl-C ends it")
-        try:
-            signal.pause()
-        except KeyboardInterrupt:
-            say("")
-
-
-def _report(target: Target, verdict: Verdict, found: Found, seconds: float) -> dict[str, Any]:
+def _report(target: Target, verdict: Verdict, found: Found, run: _Run) -> dict[str, Any]:
     return {
         "broker": target.name,
         "produced": verdict.produced,
@@ -207,12 +198,14 @@ def _report(target: Target, verdict: Verdict, found: Found, seconds: float) -> d
         "filtered": verdict.filtered,
         "lost": verdict.lost,
         "duplicated": verdict.duplicated,
-        "records_per_s": round(verdict.produced / seconds),
+        "redelivered": verdict.redelivered,
+        "systems": run.systems,
+        "records_per_s": round(verdict.produced / run.seconds),
         "latency_ms": {
             "p50": round(share(found.latencies_ms, 0.5), 1),
             "p99": round(share(found.latencies_ms, 0.99), 1),
         },
-        "seconds": round(seconds, 2),
+        "seconds": round(run.seconds, 2),
     }
 
 
@@ -234,8 +227,20 @@ def _text(report: dict[str, Any], verdict: Verdict, found: Found) -> str:
         f"produced {verdict.produced:,} = handled {handled:,} + dead letters {dead:,} + filtered {verdict.filtered:,}"
     )
     checks = f"lost {verdict.lost}, duplicated {verdict.duplicated}, in the wrong sink {verdict.wrong}"
+    checks += f" (handled again after the kill: {verdict.redelivered})"
     checks += f", alerts missing {verdict.alerts_missing}"
+    balances = [[name, _counts(system), _yes(system["balanced"])] for name, system in report["systems"].items()]
+    systems_table = f"\n{table([['system', 'counted in its sinks', 'balanced'], *balances])}\n" if balances else ""
     holds = "holds" if verdict.holds else "DOES NOT HOLD"
     return (
         f"\n{report['broker']}\n{table(rows)}\n\n  {equation}\n  {checks}: the equation {holds}, counted in the sinks\n"
+        f"{systems_table}"
     )
+
+
+def _counts(system: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in system.items() if name != "balanced")
+
+
+def _yes(holds: bool) -> str:
+    return "yes" if holds else "NO"

@@ -5,6 +5,7 @@ import json
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,6 +36,7 @@ class Found:
     alerts: Counter[int] = field(default_factory=Counter)
     emails: int = 0
     pieces_taken: int = 0
+    pieces_ordered: int = 0
     latencies_ms: Sequence[float] = ()
 
     def times(self, number: int) -> int:
@@ -44,7 +46,10 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The equation: what was produced against what was found."""
+    """The equation: what was produced against what was found.
+
+    `redelivered` records were handled again after a worker was killed; `duplicated` counts effects that came of that.
+    """
 
     produced: int
     handled: Mapping[str, int]
@@ -52,6 +57,7 @@ class Verdict:
     filtered: int
     lost: int
     duplicated: int
+    redelivered: int
     wrong: int
     alerts_missing: int
 
@@ -64,12 +70,12 @@ class Verdict:
 
 def judge(produced: Iterable[Produced], found: Found) -> Verdict:
     """Compares record by record. `wrong` are those that ended in another sink than they belong in."""
-    total = lost = duplicated = wrong = alerts_missing = 0
+    total = lost = redelivered = wrong = alerts_missing = 0
     for record in produced:
         total += 1
         times = found.times(record.number)
         lost += times == 0
-        duplicated += max(0, times - 1) + max(0, found.alerts[record.number] - 1)
+        redelivered += max(0, times - 1) + max(0, found.alerts[record.number] - 1)
         is_dead = record.number in found.dead
         wrong += times > 0 and is_dead == (record.expected == "ok")
         alerts_missing += record.alert and not found.alerts[record.number]
@@ -79,7 +85,8 @@ def judge(produced: Iterable[Produced], found: Found) -> Verdict:
         dead_lettered=dict(sorted(found.conditions.items())),
         filtered=0,
         lost=lost,
-        duplicated=duplicated,
+        duplicated=abs(found.pieces_taken - found.pieces_ordered),
+        redelivered=redelivered,
         wrong=wrong,
         alerts_missing=alerts_missing,
     )
@@ -90,28 +97,33 @@ def look(database: Path, mail: Path, *, letters: Iterable[Stored], alerts: Itera
     found = Found()
     with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
         _count_rows(connection, found)
-        sent = {_message_id(file) for file in (mail / "new").iterdir()}
-        found.emails = len(sent)
-        found.handled[USER] = _welcomed(connection, sent)
+        welcomed = _welcomed(connection, mail)
+        found.emails = len(welcomed)
+        found.handled[USER] = _numbered(welcomed)
     for letter in letters:
-        found.dead[int(letter.headers[NUMBER])] += 1
-        found.conditions[letter.headers[CONDITION].decode()] += 1
+        if NUMBER not in letter.headers:
+            continue
+        number = int(letter.headers[NUMBER])
+        found.conditions[letter.headers[CONDITION].decode()] += not found.dead[number]
+        found.dead[number] += 1
     found.alerts.update(_number(json.loads(alert.value)["readingId"]) for alert in alerts)
+    del found.alerts[-1]
     return found
 
 
 def _count_rows(connection: sqlite3.Connection, found: Found) -> None:
-    readings = connection.execute("SELECT event_id, deliveries, (processed_at - timestamp) * 1000 FROM readings")
-    rows = readings.fetchall()
-    found.handled[SENSOR] = Counter({_number(event_id): deliveries for event_id, deliveries, _ in rows})
-    found.latencies_ms = sorted(latency for _, _, latency in rows)
-    orders = connection.execute(
-        "SELECT o.event_id, p.deliveries FROM orders o JOIN processed p ON p.event_id = o.event_id "
-        "AND p.scope LIKE 'take_stock/%'"
-    )
-    found.handled[ORDER] = Counter({_number(event_id): deliveries for event_id, deliveries in orders})
+    rows = connection.execute("SELECT event_id, deliveries, (processed_at - timestamp) * 1000 FROM readings").fetchall()
+    found.handled[SENSOR] = _numbered({event_id: deliveries for event_id, deliveries, _ in rows})
+    found.latencies_ms = sorted(latency for event_id, _, latency in rows if _number(event_id) >= 0)
+    taken = connection.execute("SELECT event_id, deliveries FROM processed WHERE scope LIKE 'take_stock/%'")
+    ordered = {row[0] for row in connection.execute("SELECT event_id FROM orders WHERE event_id IS NOT NULL")}
+    found.handled[ORDER] = _numbered({event_id: times for event_id, times in taken if event_id in ordered})
     left = connection.execute("SELECT sum(quantity) FROM stock").fetchone()[0]
     found.pieces_taken = STOCK * SKUS - left
+    ordered = (
+        "SELECT coalesce(sum(quantity), 0) FROM order_items JOIN orders USING (order_id) WHERE taken_at IS NOT NULL"
+    )
+    found.pieces_ordered = connection.execute(ordered).fetchone()[0]
 
 
 def _message_id(mail: Path) -> str:
@@ -119,16 +131,35 @@ def _message_id(mail: Path) -> str:
         return next(line[11:].strip().decode() for line in file if line.lower().startswith(b"message-id:"))
 
 
-def _welcomed(connection: sqlite3.Connection, sent: set[str]) -> Counter[int]:
-    """Deliveries of the welcomes whose mail is there, by record."""
+def _welcomed(connection: sqlite3.Connection, mail: Path) -> dict[str, int]:
+    """Event id -> deliveries, of the welcomes whose mail is there."""
+    sent = {_message_id(file) for file in (mail / "new").iterdir()}
     rows = connection.execute(
         "SELECT scope, event_id, fingerprint, deliveries FROM processed WHERE scope LIKE 'send_welcome_email/%'"
     )
-    return Counter({_number(row[1]): row[3] for row in rows if message_id(Delivery(*row[:3])) in sent})
+    return {row[1]: row[3] for row in rows if message_id(Delivery(*row[:3])) in sent}
+
+
+def waiting_events(database: Path) -> int:
+    """How many events of the outbox are not published yet."""
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        return int(connection.execute("SELECT count(*) FROM outbox").fetchone()[0])
+
+
+def mailed_events(connection: sqlite3.Connection, mail: Path) -> set[str]:
+    """The ids of the events whose welcome mail is there."""
+    return set(_welcomed(connection, mail))
+
+
+def _numbered(by_event_id: Mapping[str, int]) -> Counter[int]:
+    """The counts of the generator's events, by their numbers."""
+    return Counter({n: count for event_id, count in by_event_id.items() if (n := _number(event_id)) >= 0})
 
 
 def _number(event_id: str) -> int:
-    return int(event_id.rpartition("-")[2])
+    """The number of a generated event, -1 of another."""
+    mark, _, number = event_id.rpartition("-")
+    return int(number) if mark == "demo" else -1
 
 
 def share(values: Sequence[float], part: float) -> float:
