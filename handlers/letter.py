@@ -17,9 +17,11 @@ from handlers.stores.processed import Delivery, Refused
 SENDER = "The shop <welcome@shop.example>"
 DOMAIN = "shop.example"
 
-_ADDRESS = re.compile(r"(?=.{1,254}\Z)[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*")
+_ADDRESS = re.compile(r"(?=.{1,254}\Z)(?!.*=\?)[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*")
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _PLAIN = re.compile(r"(?!.*=\?)[!-~](?:[ -~]{0,58}[!-~])?")
+_POLICY = compat32.clone(max_line_length=998)
+"""30 times faster than the default, which parses what it is given; leaves an address on the line of its header."""
 
 _PART = """--{boundary}
 Content-Type: text/{kind}; charset="utf-8"
@@ -49,7 +51,7 @@ def compose(letter: Letter, values: Mapping[str, str], delivery: Delivery, *, to
     if any(map(_UNSAFE.search, values.values())):
         raise Refused("injection", "a value holds control characters")
     this = message_id(delivery)
-    message = EmailMessage(policy=compat32)  # 30 times faster than the default, which parses what it is given
+    message = EmailMessage(policy=_POLICY)
     message["From"] = SENDER
     message["To"] = to
     message["Subject"] = _header(letter.subject.format_map(values))
@@ -57,7 +59,7 @@ def compose(letter: Letter, values: Mapping[str, str], delivery: Delivery, *, to
     message["Message-ID"] = this
     message["MIME-Version"] = "1.0"
     boundary = f"=_{this[1:33]}"  # "=_" occurs in no quoted-printable text
-    message["Content-Type"] = f'multipart/alternative; boundary="{boundary}"'
+    message["Content-Type"] = f'multipart/alternative;\n boundary="{boundary}"'
     message.set_payload(_body([paragraph.format_map(values) for paragraph in letter.paragraphs], boundary))
     return message
 

@@ -1,4 +1,4 @@
-"""What tests share: one real Apache Kafka for the whole run, started when first asked for."""
+"""What tests share: one real Apache Kafka and one real PostgreSQL for the whole run, started when first asked for."""
 
 import gc
 import os
@@ -10,6 +10,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from streamproc.adapters.broker import start_broker
+from tests.postgres import Postgres, Shop, running, shop
 
 # CPython 3.11.7 may fail to parse a test module when the collector runs in the middle of it (python/cpython#106905).
 gc.disable()
@@ -29,6 +30,20 @@ def bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         return
     with start_broker(data_dir=Path(tmp_path_factory.mktemp("kafka"))) as broker:
         yield broker.bootstrap
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL: that of STREAMPROC_TEST_POSTGRES (the address of a superuser), else one of the run's own."""
+    with running(os.environ) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_shop(postgres: Postgres) -> Iterator[Shop]:
+    """A database of the application, with the roles of deploy/postgres.sql. Who uses it empties it first."""
+    with shop(postgres) as made:
+        yield made
 
 
 @pytest.fixture

@@ -4,16 +4,22 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from handlers.stores.orders import Orders, SqliteOrders
-from handlers.stores.processed import Processed, SqliteProcessed
-from handlers.stores.readings import Readings, SqliteReadings
-from handlers.stores.stock import SqliteStock, Stock
-from handlers.stores.users import SqliteUsers, Users
+from handlers.stores.orders import Orders, PostgresOrders, SqliteOrders
+from handlers.stores.processed import PostgresProcessed, Processed, SqliteProcessed
+from handlers.stores.readings import PostgresReadings, Readings, SqliteReadings
+from handlers.stores.stock import PostgresStock, SqliteStock, Stock
+from handlers.stores.users import PostgresUsers, SqliteUsers, Users
+from streamproc.adapters.postgres_outbox import PostgresOutbox
+from streamproc.adapters.schema import dialect_of
 from streamproc.adapters.sqlite import SqliteDatabase, open_sqlite
 from streamproc.adapters.sqlite_outbox import SqliteOutbox
 from streamproc.adapters.store import StoreOptions
 from streamproc.ports import Outbox
+
+if TYPE_CHECKING:
+    from streamproc.adapters.postgres import PostgresDatabase
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -32,9 +38,15 @@ class Stores:
 
 @asynccontextmanager
 async def open_stores(options: StoreOptions) -> AsyncIterator[Stores]:
-    """Opens the database. Raises ConfigError."""
-    async with open_sqlite(options, MIGRATIONS) as database:
-        yield _in_sqlite(database)
+    """Opens the database. Raises ConfigError, and StoreError where it does not answer."""
+    if dialect_of(options.url) == "sqlite":
+        async with open_sqlite(options, MIGRATIONS) as file:
+            yield _in_sqlite(file)
+    else:
+        from streamproc.adapters.postgres import open_postgres  # its client is an extra
+
+        async with open_postgres(options, MIGRATIONS) as database:
+            yield _in_postgres(database)
 
 
 def _in_sqlite(database: SqliteDatabase) -> Stores:
@@ -45,4 +57,15 @@ def _in_sqlite(database: SqliteDatabase) -> Stores:
         readings=SqliteReadings(database),
         processed=SqliteProcessed(database),
         outbox=SqliteOutbox(database),
+    )
+
+
+def _in_postgres(database: "PostgresDatabase") -> Stores:
+    return Stores(
+        users=PostgresUsers(database),
+        orders=PostgresOrders(database),
+        stock=PostgresStock(database),
+        readings=PostgresReadings(database),
+        processed=PostgresProcessed(database),
+        outbox=PostgresOutbox(database),
     )

@@ -4,12 +4,16 @@ import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from handlers.stores.processed import Refused, check_keys
+from streamproc.adapters.postgres_outbox import event_of, event_values
 from streamproc.adapters.sqlite import SqliteDatabase
 from streamproc.adapters.sqlite_outbox import add_to_outbox
 from streamproc.model import OutRecord
+
+if TYPE_CHECKING:
+    from streamproc.adapters.postgres import PostgresConnection, PostgresDatabase
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,3 +108,47 @@ def _find(connection: sqlite3.Connection, order_id: str) -> StoredOrder | None:
     user_id, placed_at, taken_at = row
     taken = None if taken_at is None else datetime.fromtimestamp(taken_at, UTC)
     return StoredOrder(order_id, user_id, dict(items), datetime.fromtimestamp(placed_at, UTC), taken)
+
+
+_PLACE = f"""
+WITH made AS (
+    INSERT INTO orders (order_id, user_id, placed_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING RETURNING order_id
+), items AS (
+    INSERT INTO order_items (order_id, sku, quantity)
+    SELECT order_id, sku, quantity FROM made, unnest($4::text[], $5::bigint[]) AS item (sku, quantity)
+), {event_of("made", 6)}
+SELECT order_id FROM made
+"""  # noqa: S608
+_FIND = """
+SELECT user_id, placed_at, taken_at, sku, quantity FROM orders LEFT JOIN order_items USING (order_id)
+WHERE order_id = $1
+"""
+
+
+class PostgresOrders:
+    """Orders in PostgreSQL."""
+
+    def __init__(self, database: "PostgresDatabase") -> None:
+        self._database = database
+
+    async def place(self, order: Order, event: OutRecord) -> StoredOrder:
+        """See the port."""
+        check_order(order)
+        row = (order.order_id, order.user_id, order.placed_at, list(order.quantities), list(order.quantities.values()))
+        made = await self._database.fetch(_PLACE, *row, *event_values(event))
+        stored = None if made else await self.find(order.order_id)
+        return stored or StoredOrder(order.order_id, order.user_id, order.quantities, order.placed_at, None)
+
+    async def find(self, order_id: str) -> StoredOrder | None:
+        """See the port."""
+        return None if "\0" in order_id else await fetch_order(self._database, order_id)
+
+
+async def fetch_order(source: "PostgresDatabase | PostgresConnection", order_id: str) -> StoredOrder | None:
+    """The order, None when there is none."""
+    rows = await source.fetch(_FIND, order_id)
+    if not rows:
+        return None
+    user_id, placed_at, taken_at, *_ = rows[0]
+    quantities = {row["sku"]: row["quantity"] for row in rows if row["sku"] is not None}
+    return StoredOrder(order_id, user_id, quantities, placed_at, taken_at)

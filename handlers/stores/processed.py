@@ -6,12 +6,15 @@ event came with the same content; the first effect of an id is kept.
 
 import hashlib
 import sqlite3
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import msgspec
 
 from streamproc import Context, Event, Reject
 from streamproc.adapters.sqlite import SqliteDatabase
+
+if TYPE_CHECKING:
+    from streamproc.adapters.postgres import PostgresDatabase
 
 KEY_BYTES_MAX = 1_000
 """PostgreSQL's indexes take 2,704 bytes in all, and no index here has more than two texts."""
@@ -92,8 +95,13 @@ def is_first(connection: sqlite3.Connection, delivery: Delivery) -> bool:
 def _note(connection: sqlite3.Connection, statement: str, delivery: Delivery) -> int:
     row = connection.execute(statement, delivery).fetchone()
     if row is None:
-        raise Refused("conflict", "this event id came before with other content")
+        raise other_content()
     return int(row[0])
+
+
+def other_content() -> Refused:
+    """Why an event id that is another event's is refused."""
+    return Refused("conflict", "this event id came before with other content")
 
 
 class SqliteProcessed:
@@ -111,3 +119,39 @@ class SqliteProcessed:
         """See the port."""
         check_keys(delivery.scope, delivery.event_id)
         await self._database.run(lambda connection: is_first(connection, delivery))
+
+
+_PG_CLAIM = """
+INSERT INTO processed (scope, event_id, fingerprint, deliveries) VALUES ($1, $2, $3, 0)
+ON CONFLICT (scope, event_id) DO UPDATE SET deliveries = processed.deliveries + (processed.deliveries > 0)::integer
+WHERE processed.fingerprint = excluded.fingerprint
+RETURNING deliveries
+"""
+_PG_RECORD = """
+INSERT INTO processed (scope, event_id, fingerprint) VALUES ($1, $2, $3)
+ON CONFLICT (scope, event_id) DO UPDATE SET deliveries = processed.deliveries + 1
+WHERE processed.fingerprint = excluded.fingerprint
+RETURNING deliveries
+"""
+
+
+class PostgresProcessed:
+    """Deliveries in PostgreSQL."""
+
+    def __init__(self, database: "PostgresDatabase") -> None:
+        self._database = database
+
+    async def claim(self, delivery: Delivery) -> bool:
+        """See the port."""
+        return await self._note(_PG_CLAIM, delivery) == 0
+
+    async def record(self, delivery: Delivery) -> None:
+        """See the port."""
+        await self._note(_PG_RECORD, delivery)
+
+    async def _note(self, statement: str, delivery: Delivery) -> int:
+        check_keys(delivery.scope, delivery.event_id)
+        rows = await self._database.fetch(statement, *delivery)
+        if not rows:
+            raise other_content()
+        return int(rows[0]["deliveries"])

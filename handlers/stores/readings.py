@@ -1,12 +1,16 @@
 """The readings of sensors."""
 
 import sqlite3
+from collections import Counter
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from handlers.stores.processed import check_keys, check_text
 from streamproc.adapters.sqlite import SqliteDatabase
+
+if TYPE_CHECKING:
+    from streamproc.adapters.postgres import PostgresConnection, PostgresDatabase
 
 
 class Reading(NamedTuple):
@@ -67,3 +71,61 @@ class SqliteReadings:
             return {index for index, other in enumerate(others) if other}
 
         return await self._database.run(work)
+
+
+_PG_UPSERT = """
+INSERT INTO readings (
+    scope, event_id, fingerprint, sensor_id, timestamp, temperature, humidity, processed_at, deliveries
+)
+SELECT * FROM unnest(
+    $1::text[], $2::text[], $3::bytea[], $4::text[], $5::timestamptz[], $6::float8[], $7::float8[], $8::timestamptz[],
+    $9::integer[]
+)
+ON CONFLICT (scope, event_id) DO UPDATE SET deliveries = readings.deliveries + excluded.deliveries
+WHERE readings.fingerprint = excluded.fingerprint
+"""
+_PG_OTHERS = """
+SELECT number - 1
+FROM unnest($1::text[], $2::text[], $3::bytea[]) WITH ORDINALITY AS one (scope, event_id, fingerprint, number)
+JOIN readings USING (scope, event_id)
+WHERE readings.fingerprint <> one.fingerprint
+"""
+Columns = Sequence[Sequence[Any]]
+
+
+class PostgresReadings:
+    """Readings in PostgreSQL."""
+
+    def __init__(self, database: "PostgresDatabase") -> None:
+        self._database = database
+
+    async def upsert(self, readings: Sequence[Reading]) -> Collection[int]:
+        """See the port."""
+        _check(readings)
+        ids = {one[:2] for one in readings}
+        if len(ids) == len(readings):
+            columns = [*zip(*readings, strict=True), [1] * len(readings)]
+            if not readings or await self._database.execute(_PG_UPSERT, *columns) == len(readings):
+                return ()
+        else:
+            await self._database.run(lambda connection: _upsert_parts(connection, _parts(readings)))
+        ids_and_contents = list(zip(*readings, strict=True))[:3]
+        return {row[0] for row in await self._database.fetch(_PG_OTHERS, *ids_and_contents)}
+
+
+async def _upsert_parts(connection: "PostgresConnection", parts: Sequence[Columns]) -> None:
+    for columns in parts:
+        await connection.execute(_PG_UPSERT, *columns)
+
+
+def _parts(readings: Sequence[Reading]) -> Sequence[Columns]:
+    """What goes into one statement each, where an id may come once: all that is the same as one row, and its count."""
+    counts = Counter(one[:3] for one in readings)
+    rows = {one[:3]: (*one, counts[one[:3]]) for one in reversed(readings)}
+    parts: list[dict[Any, Any]] = []
+    for content in counts:
+        part = next((part for part in parts if content[:2] not in part), None)
+        if part is None:
+            parts.append(part := {})
+        part[content[:2]] = rows[content]
+    return [list(zip(*part.values(), strict=True)) for part in parts]

@@ -4,12 +4,16 @@ import sqlite3
 import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from handlers.stores.processed import check_keys, check_text
+from streamproc.adapters.postgres_outbox import event_of, event_values
 from streamproc.adapters.sqlite import SqliteDatabase
 from streamproc.adapters.sqlite_outbox import add_to_outbox
 from streamproc.model import OutRecord
+
+if TYPE_CHECKING:
+    from streamproc.adapters.postgres import PostgresDatabase
 
 
 class User(NamedTuple):
@@ -106,3 +110,50 @@ def _find(connection: sqlite3.Connection, user_id: str) -> User | None:
 
 def _user(user_id: str, email: str, name: str, created_at: float) -> User:
     return User(user_id, email, name, datetime.fromtimestamp(created_at, UTC))
+
+
+_CREATE = f"""
+WITH made AS (
+    INSERT INTO users (user_id, email, email_key, name, created_at) VALUES ($1, $2, $3, $4, $5)
+    ON CONFLICT DO NOTHING RETURNING user_id
+), {event_of("made", 6)}
+SELECT user_id FROM made
+"""  # noqa: S608
+_ADD = """
+INSERT INTO users (user_id, email, email_key, name, created_at)
+SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[])
+ON CONFLICT DO NOTHING
+"""
+
+
+class PostgresUsers:
+    """Users in PostgreSQL."""
+
+    def __init__(self, database: "PostgresDatabase") -> None:
+        self._database = database
+
+    async def find(self, user_id: str) -> User | None:
+        """See the port."""
+        if "\0" in user_id:
+            return None
+        rows = await self._database.fetch(f"SELECT {_COLUMNS} FROM users WHERE user_id = $1", user_id)  # noqa: S608
+        return User(*rows[0]) if rows else None
+
+    async def page(self, *, after: str, limit: int) -> Sequence[User]:
+        """See the port."""
+        start = after.partition("\0")[0]  # no id holds NUL, so the same ids are greater
+        select = f"SELECT {_COLUMNS} FROM users WHERE user_id > $1 ORDER BY user_id LIMIT $2"  # noqa: S608
+        return [User(*row) for row in await self._database.fetch(select, start, limit)]
+
+    async def create(self, user: User, event: OutRecord) -> User | None:
+        """See the port."""
+        row = (user.user_id, user.email, _checked(user), user.name, user.created_at)
+        if await self._database.fetch(_CREATE, *row, *event_values(event)):
+            return user
+        return await self.find(user.user_id)
+
+    async def add(self, users: Iterable[User]) -> None:
+        """See the port."""
+        rows = [(user.user_id, user.email, _checked(user), user.name, user.created_at) for user in users]
+        if rows:
+            await self._database.execute(_ADD, *zip(*rows, strict=True))

@@ -88,7 +88,7 @@ class KeySet:
 
 
 class _Entry(msgspec.Struct, tag_field="kty", omit_defaults=True, kw_only=True):
-    kid: Annotated[str, Meta(max_length=256)] | None = None
+    kid: str | None = None
     alg: str | None = None
     use: Literal["sig"] | None = None
     key_ops: tuple[str, ...] = ("verify",)
@@ -121,7 +121,7 @@ def parse(body: bytes) -> KeySet:
         raise ValueError(f"it has more than {BODY_MAX} bytes")
     try:
         entries = msgspec.json.decode(body, type=_Document).keys
-    except (msgspec.MsgspecError, ValueError, RecursionError):
+    except (ValueError, RecursionError):
         raise ValueError(f'it is no JSON object with a list "keys" of at most {KEYS_MAX}') from None
     return KeySet([key for entry in entries if (key := _key(entry)) is not None])
 
@@ -259,7 +259,6 @@ class UrlKeys:
             self._failures += 1
             log.warning("auth.jwks_url: no new keys: %s: %s", type(error).__name__, error)
             return
-        self._failures = 0
         self._allowed_at, self._due_at = self._asked_at + RETRY_S, self._asked_at + REFRESH_S
 
 

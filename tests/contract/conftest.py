@@ -7,12 +7,17 @@ import pytest
 
 from handlers.stores.opening import open_stores
 from tests.contract.stores import Store, World, sqlite_world
+from tests.postgres import Shop
 
 
-@pytest.fixture(params=["sqlite"])
-def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
-    """An empty database."""
-    return sqlite_world(tmp_path)
+@pytest.fixture(params=["sqlite", "postgres"])
+async def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
+    """An empty database; what is opened on PostgreSQL has no more rights than the application."""
+    if request.param == "sqlite":
+        return sqlite_world(tmp_path)
+    shop: Shop = request.getfixturevalue("postgres_shop")
+    await shop.empty()
+    return World(shop.app, shop.query)
 
 
 @pytest.fixture

@@ -59,8 +59,7 @@ class MailServer:
     def hang_up(self) -> None:
         """Ends all connections, as servers do with idle ones."""
         for session in list(self.open):
-            if session.transport is not None:
-                session.transport.abort()
+            session.hang_up()
 
     def mail_options(self, **options: Any) -> MailOptions:
         """Settings for this server."""
@@ -96,12 +95,16 @@ class _Session(SMTP):
             if not await self._misbehaves("connect"):
                 await super()._handle_client()
         finally:
+            server.open.discard(self)
             if self.transport is not None:
                 self.transport.close()
 
-    def connection_lost(self, error: Exception | None) -> None:
-        self._kept_by.open.discard(self)
-        super().connection_lost(error)
+    def hang_up(self) -> None:
+        """Ends the connection, whatever TLS is doing on it."""
+        transport: Any = self._original_transport or self.transport
+        transport.abort()
+        if self._handler_coroutine is not None:
+            self._handler_coroutine.cancel()
 
     async def _command(self, name: str, call: Callable[[str], Any], argument: str) -> None:
         self._kept_by.commands.append(name)

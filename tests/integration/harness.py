@@ -86,12 +86,17 @@ class Service:
             raise AssertionError(f"the service ended with {self._process.returncode}:\n{self.log.read_text()}")
         return False
 
-    def address(self) -> str:
-        """host:port of its operations server, "" until it listens."""
+    def address(self, what: str = "metrics at") -> str:
+        """host:port of its operations server (or of its API: "answering"), "" until it listens."""
         for entry in self.logged():
-            if "metrics at http://" in entry["message"]:
+            if what in entry["message"] and "http://" in entry["message"]:
                 return str(entry["message"].rpartition("http://")[2])
         return ""
+
+    async def listening(self, what: str = "answering") -> str:
+        """Waits until it listens; returns the address."""
+        await until(lambda: bool(self.address(what)) or self._ended(), "the service listens")
+        return self.address(what)
 
     def signal(self, number: signal.Signals) -> None:
         """Sends it a signal."""

@@ -25,6 +25,8 @@ from streamproc.adapters.smtp import SmtpError, SmtpMailer
 from streamproc.errors import ConfigError
 from tests.contract.mail_server import CUT, MailServer
 
+pytestmark = pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")
+
 PASSWORD = "canary-pässword"
 NOW = datetime.now(UTC)
 

@@ -1,9 +1,12 @@
 """A server of key sets that does what a test tells it: answer, change, fail, be slow or be gone."""
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from streamproc.http.auth import InvalidToken, KeysUnavailable, TokenVerifier
 
 
 class KeyServer:
@@ -13,6 +16,7 @@ class KeyServer:
         self.status = 200
         self.body = b""
         self.headers: dict[str, str] = {}
+        self.repeat = 1
         self.drips = False
         self.hangs_up = False
         self.gate = threading.Event()
@@ -34,7 +38,8 @@ def serve(address: tuple[str, int] = ("127.0.0.1", 0)) -> Iterator[KeyServer]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             script.paths.append(self.path)
-            script.gate.wait(30)
+            if not script.drips:
+                script.gate.wait(30)
             if script.hangs_up:
                 return
             self.send_response(script.status)
@@ -44,7 +49,8 @@ def serve(address: tuple[str, int] = ("127.0.0.1", 0)) -> Iterator[KeyServer]:
             try:
                 if script.drips:
                     self._drip()
-                self.wfile.write(script.body)
+                for _ in range(script.repeat):
+                    self.wfile.write(script.body)
             except OSError:
                 pass  # the client gave up, or read enough
 
@@ -66,3 +72,26 @@ def serve(address: tuple[str, int] = ("127.0.0.1", 0)) -> Iterator[KeyServer]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+async def refusal(verifier: TokenVerifier, token: str) -> str:
+    """Why a token is refused; empty when it is taken. Then waits for what it started in the background."""
+    try:
+        await verifier.verify(token)
+    except (InvalidToken, KeysUnavailable) as error:
+        return str(error) if isinstance(error, InvalidToken) else "unavailable"
+    finally:
+        await asyncio.gather(*fetches())
+    return ""
+
+
+def fetches() -> list[asyncio.Task[None]]:
+    """What verifiers fetch in the background."""
+    return [task for task in asyncio.all_tasks() if task.get_name() == "jwks"]
+
+
+async def until_asked(server: KeyServer, times: int) -> None:
+    """Waits until this many requests have come."""
+    async with asyncio.timeout(10):
+        while server.requests < times:
+            await asyncio.sleep(0.005)

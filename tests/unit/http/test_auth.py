@@ -157,7 +157,10 @@ TIMES: list[object] = [..., None, True, str(int(NOW)), [NOW], 979_000_000_000, -
 @pytest.mark.parametrize("value", TIMES, ids=lambda value: str(value)[:20])
 def test_times_are_numbers_of_this_age(verifier: TokenVerifier, name: str, value: object) -> None:
     refused = why_not(verifier, hs256(**{"iat": NOW, name: value}))
-    assert bool(refused) == ((name, value) != ("iat", ...))
+    if (name, value) == ("iat", ...):
+        assert refused == ""
+    else:
+        assert refused.startswith((f"its {name} is not a number of seconds", "it holds no strict JSON"))
 
 
 @pytest.mark.parametrize(

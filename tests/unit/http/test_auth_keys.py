@@ -149,7 +149,7 @@ def test_a_key_that_is_removed_from_the_file_stops_verifying(tmp_path: Path, clo
         ("jwks_file", None, "cannot read"),
         ("jwks_file", "[]", "is no key set: it is no JSON object"),
         ("jwks_file", '{"keys": {}}', "is no key set: it is no JSON object"),
-        ("jwks_file", "[" * 200_000, "is no key set: it is no JSON object"),
+        ("jwks_file", '{"keys": ' + "[" * 200_000, "is no key set: it is no JSON object"),
         ("jwks_file", key_set(*[{}] * 101), "at most 100"),
         ("jwks_file", key_set() + b" " * BODY_MAX, "is no key set: it has more than 262144 bytes"),
         ("jwks_file", key_set({"kty": "oct", "k": "AAAA"}), "holds no key for RS256 or ES256"),

@@ -9,7 +9,7 @@ import pytest
 from streamproc.http import jwks
 from streamproc.http.auth import InvalidToken, KeysUnavailable, TokenVerifier
 from streamproc.http.options import AuthOptions
-from tests.unit.http.keyserver import KeyServer, serve
+from tests.unit.http.keyserver import KeyServer, fetches, refusal, serve, until_asked
 from tests.unit.http.tokens import (
     NOW,
     Clock,
@@ -48,27 +48,6 @@ async def verifier(server: KeyServer, clock: Clock) -> AsyncIterator[TokenVerifi
     await found.close()
 
 
-async def refusal(verifier: TokenVerifier, token: str) -> str:
-    """Why a token is refused; empty when it is taken. Then waits for what it started in the background."""
-    try:
-        await verifier.verify(token)
-    except (InvalidToken, KeysUnavailable) as error:
-        return str(error) if isinstance(error, InvalidToken) else "unavailable"
-    finally:
-        await asyncio.gather(*fetches())
-    return ""
-
-
-def fetches() -> list[asyncio.Task[None]]:
-    return [task for task in asyncio.all_tasks() if task.get_name() == "jwks"]
-
-
-async def until_asked(server: KeyServer, times: int) -> None:
-    async with asyncio.timeout(10):
-        while server.requests < times:
-            await asyncio.sleep(0.005)
-
-
 async def test_a_thousand_callers_share_the_first_fetch(server: KeyServer, verifier: TokenVerifier) -> None:
     server.body = key_set(jwk(ec_key(), "e"))
     tokens = [signed_by(ec_key(), "e", sub=f"u-{number}") for number in range(1_000)]
@@ -76,6 +55,17 @@ async def test_a_thousand_callers_share_the_first_fetch(server: KeyServer, verif
     assert [caller.subject for caller in callers] == [f"u-{number}" for number in range(1_000)]
     assert server.requests == 1
     assert at_once(verifier.verify(tokens[7])) is callers[7]
+
+
+async def test_a_token_that_expires_while_keys_are_fetched_is_refused(
+    server: KeyServer, verifier: TokenVerifier, clock: Clock
+) -> None:
+    server.gate.clear()
+    waiting = asyncio.create_task(refusal(verifier, OLD))
+    await until_asked(server, 1)
+    clock.time += 4_000
+    server.gate.set()
+    assert await waiting == "it has expired"
 
 
 async def test_a_caller_who_gives_up_does_not_end_the_fetch_of_others(
@@ -103,11 +93,13 @@ async def test_keys_are_renewed_in_the_background_after_ten_minutes(
     server.gate.clear()
     assert at_once(verifier.verify(OLD)).subject == "u-1"
     await until_asked(server, 2)
+    clock.time = NOW + 700
     assert at_once(verifier.verify(OLD)).subject == "u-1"
+    assert len(fetches()) == 1
     server.gate.set()
     await asyncio.gather(*fetches())
-    assert [await refusal(verifier, OLD), await refusal(verifier, NEW)] == [NO_KEY, ""]
     assert server.requests == 2
+    assert [await refusal(verifier, OLD), await refusal(verifier, NEW)] == [NO_KEY, ""]
 
 
 async def test_the_same_keys_again_leave_known_tokens_known(
@@ -208,6 +200,14 @@ async def test_the_old_keys_serve_while_the_endpoint_fails(
     assert [await refusal(verifier, NEW), await refusal(verifier, OLD)] == ["", NO_KEY]
 
 
+async def test_an_answer_without_an_end_is_cut(
+    server: KeyServer, verifier: TokenVerifier, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.body, server.repeat = b" " * 65_536, 1_000_000
+    assert await refusal(verifier, OLD) == "unavailable"
+    assert "it has more than 262144 bytes" in caplog.text
+
+
 @pytest.mark.parametrize("slowness", [{}, {"drips": True}], ids=["silent", "in drops"])
 async def test_nobody_waits_long_for_an_endpoint_that_is_slow(
     server: KeyServer, verifier: TokenVerifier, clock: Clock, slowness: dict[str, bool], monkeypatch: pytest.MonkeyPatch
@@ -223,10 +223,12 @@ async def test_nobody_waits_long_for_an_endpoint_that_is_slow(
     assert server.requests == 2
 
 
+@pytest.mark.parametrize("failure", [{"status": 503}, {"body": key_set()}], ids=["error", "no key"])
 async def test_without_any_key_callers_are_told_so_and_the_first_attempts_are_quick(
-    server: KeyServer, verifier: TokenVerifier, clock: Clock
+    server: KeyServer, verifier: TokenVerifier, clock: Clock, failure: dict[str, object]
 ) -> None:
-    server.status = 503
+    sound = dict(vars(server))
+    vars(server).update(failure)
     attempts = []
     for tenth in range(0, 800):
         clock.time = NOW + tenth / 10
@@ -234,7 +236,7 @@ async def test_without_any_key_callers_are_told_so_and_the_first_attempts_are_qu
         assert await refusal(verifier, OLD) == "unavailable"
         attempts += [tenth / 10] * (server.requests - before)
     assert attempts == [0, 1, 6, 36, 66]
-    server.status = 200
+    vars(server).update(sound)
     clock.time = NOW + 96
     assert await refusal(verifier, OLD) == ""
 
@@ -259,11 +261,11 @@ async def test_a_set_without_keys_takes_all_of_them_away(
 async def test_a_clock_that_is_set_back_does_not_keep_old_keys(
     server: KeyServer, verifier: TokenVerifier, clock: Clock
 ) -> None:
-    token = signed_by(ec_key(), "new", nbf=NOW - 4_000, exp=NOW)
-    assert await refusal(verifier, OLD) == ""
+    token = signed_by(rsa_key(), "old", nbf=NOW - 4_000)
+    assert await refusal(verifier, token) == ""
     server.body = GOOD
     clock.time = NOW - 3_600
-    assert await refusal(verifier, token) == ""
+    assert [await refusal(verifier, token), await refusal(verifier, token)] == ["", NO_KEY]
 
 
 async def test_an_endpoint_that_is_not_there_yet_is_asked_again(clock: Clock) -> None:
@@ -277,13 +279,17 @@ async def test_an_endpoint_that_is_not_there_yet_is_asked_again(clock: Clock) ->
         assert await refusal(verifier, OLD) == ""
 
 
-async def test_closing_ends_a_fetch(server: KeyServer, verifier: TokenVerifier) -> None:
+async def test_closing_ends_a_fetch(
+    server: KeyServer, verifier: TokenVerifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jwks, "FETCH_S", 60)
     server.gate.clear()
     waiting = asyncio.create_task(verifier.verify(OLD))
     await until_asked(server, 1)
-    await verifier.close()
-    with pytest.raises(KeysUnavailable):
-        await waiting
+    async with asyncio.timeout(10):
+        await verifier.close()
+        with pytest.raises(KeysUnavailable):
+            await waiting
     assert fetches() == []
 
 
