@@ -33,7 +33,7 @@ class OrderView(Answer):
 async def place_order(new: NewOrder, ctx: HttpContext[Services]) -> Created[OrderView] | Problem:
     """Stores the order and, in the same transaction, the event that takes its stock."""
     if await ctx.services.users.find(new.user_id) is None:
-        return Problem(400, "Invalid request", {"userId": "no such user"})
+        return Problem(409, "No such user")
     quantities: Counter[str] = Counter()
     for item in new.items:
         quantities[item.sku] += item.quantity

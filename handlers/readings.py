@@ -16,7 +16,7 @@ class NewReading(Body):
     """A measurement: degrees Celsius, and relative humidity in percent."""
 
     sensor_id: Annotated[str, Meta(min_length=1, max_length=200)]
-    timestamp: Annotated[datetime, Meta(tz=True)]
+    timestamp: Annotated[datetime, Meta(tz=True, extra_json_schema={"pattern": "^20[0-9]{2}-"})]
     temperature: float
     humidity: float
 

@@ -24,7 +24,7 @@ class MailOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     password: Annotated[str, Meta(description="of the login", extra={"secret": True})] = ""
     password_file: Annotated[str, Meta(description="file with the password, read at each connect")] = ""
     connections: Annotated[int, Meta(ge=1, le=100, description="kept connections")] = 4
-    timeout_s: Annotated[float, Meta(gt=0, le=600, description="for each answer of the mail server")] = 10.0
+    timeout_s: Annotated[float, Meta(gt=0, le=600, description="for each step with the mail server")] = 10.0
 
     def __post_init__(self) -> None:
         if self.password and self.password_file:

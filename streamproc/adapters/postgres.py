@@ -14,6 +14,7 @@ from streamproc.adapters.postgres_connect import (
     PATIENCE_S,
     SERVER_STATES,
     InterfaceError,
+    InternalClientError,
     PostgresError,
     arguments,
     create_pool,
@@ -53,7 +54,7 @@ class PostgresConnection:
 
     def discard(self) -> None:
         """Breaks the connection, and with it all that the server holds for it; the pool makes a new one."""
-        self._connection.terminate()
+        _break(self._connection)
 
 
 class PostgresDatabase:
@@ -77,9 +78,9 @@ class PostgresDatabase:
         """
         async with self._acquired() as connection:
             transaction = connection.transaction()
-            with _telling():
-                await transaction.start()
             try:
+                with _telling():
+                    await transaction.start()
                 result = await work(PostgresConnection(connection))
             except BaseException:
                 await _roll_back(connection, transaction)
@@ -114,6 +115,9 @@ class PostgresDatabase:
             connection = await self._pool.acquire(timeout=self._patience_s)
         try:
             yield connection
+        except _ConnectionLost:
+            _break(connection)
+            raise
         finally:
             with suppress(OSError, InterfaceError, PostgresError):  # it is closed then
                 await self._pool.release(connection)
@@ -123,7 +127,12 @@ async def _roll_back(connection: Any, transaction: Any) -> None:
     try:
         await transaction.rollback()
     except Exception:
-        connection.terminate()  # and the server rolls back
+        _break(connection)  # and the server rolls back
+
+
+def _break(connection: Any) -> None:
+    with suppress(InterfaceError):  # it broke before
+        connection.terminate()
 
 
 @contextmanager
@@ -135,6 +144,8 @@ def _telling(late: str = "no answer in time") -> Iterator[None]:
         raise StoreError(f"PostgreSQL: {late}") from error
     except (OSError, ConfigError) as error:
         raise StoreError(f"PostgreSQL: {error}") from error
+    except InternalClientError as error:  # a farewell of the server came in, and not yet the end of the connection
+        raise _ConnectionLost(f"PostgreSQL: {error}") from error
     except InterfaceError as error:
         if type(error) is not InterfaceError or "in progress" in str(error):
             raise  # wrong use

@@ -23,6 +23,7 @@ SERVER_STATES = ("08", "25006", "25P03", "40", "53", "55P03", "57", "58", "XX")
 
 create_pool = asyncpg.create_pool
 InterfaceError = asyncpg.InterfaceError
+InternalClientError = asyncpg.InternalClientError
 PostgresError = asyncpg.PostgresError
 
 
@@ -84,7 +85,7 @@ async def connected(options: StoreOptions, **changed: Any) -> AsyncIterator[Any]
             await connection.close(timeout=CONNECT_TIMEOUT_S)
     except OSError as error:
         raise StoreError(f"{at} does not answer: {error or type(error).__name__}") from error
-    except (InterfaceError, ValueError) as error:
+    except (InterfaceError, ValueError, OverflowError) as error:
         raise ConfigError(f"store.url: {error}") from error
     except PostgresError as error:
         if (error.sqlstate or "").startswith(SERVER_STATES):

@@ -4,7 +4,7 @@ import asyncio
 import re
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from copy import copy
 from email.message import EmailMessage
@@ -109,14 +109,14 @@ class SmtpMailer:
         smtp = SMTP(
             hostname=options.host,
             port=options.port,
-            timeout=options.timeout_s,
+            timeout=None,  # Python 3.11's wait_for(), which the library calls, may swallow a cancellation
             use_tls=options.tls == "tls",
             start_tls=False,  # each step is made below: the library would go on where the server refuses EHLO
             tls_context=self._tls,
             local_hostname="localhost",
         )
         try:
-            await smtp.connect()
+            await self._in_time(smtp.connect())
             await self._greet(smtp)
         except (SMTPException, OSError, ValueError) as error:
             smtp.close()
@@ -124,28 +124,32 @@ class SmtpMailer:
         except BaseException:
             smtp.close()
             raise
-        connection = _Connection(smtp)
+        connection = _Connection(smtp, self._in_time)
         self._connected.add(connection)
         return connection
 
     async def _greet(self, smtp: SMTP) -> None:
         name = _own_name(smtp)
-        await smtp.ehlo(hostname=name)
+        await self._in_time(smtp.ehlo(hostname=name))
         if self._options.tls == "starttls":
-            await smtp.starttls()
-            await smtp.ehlo(hostname=name)
+            await self._in_time(smtp.starttls())
+            await self._in_time(smtp.ehlo(hostname=name))
         if self._options.username:
             await self._log_in(smtp)
 
     async def _log_in(self, smtp: SMTP) -> None:
         try:
             password = await asyncio.to_thread(self._password)
-            await smtp.login(self._options.username, password)
+            await self._in_time(smtp.login(self._options.username, password))
         except ConfigError as error:
             raise SmtpError(str(error)) from None
         except SMTPResponseException as error:  # its text may repeat what was sent
             what = "the credentials are refused" if error.code // 100 == 5 else "the login failed"
             raise SmtpError(f"{what} ({error.code})") from None
+
+    async def _in_time(self, step: Awaitable[object]) -> None:
+        async with asyncio.timeout(self._options.timeout_s):
+            await step
 
     def _password(self) -> str:
         file = self._options.password_file
@@ -179,8 +183,9 @@ class _Mail(NamedTuple):
 class _Connection:
     """A connection to the server; `is_ready` for a message unless it was left in the middle of one."""
 
-    def __init__(self, smtp: SMTP) -> None:
+    def __init__(self, smtp: SMTP, in_time: Callable[[Awaitable[object]], Awaitable[None]]) -> None:
         self._smtp = smtp
+        self._in_time = in_time
         self._transport = cast(asyncio.WriteTransport, smtp.transport)
         self.is_ready = True
         self.data_begun = False
@@ -194,11 +199,11 @@ class _Connection:
         """Sends a message. After an error that is no answer, it may have been taken if `data_begun`."""
         content = self._content(mail.message)
         self.is_ready = self.data_begun = False
-        await self._smtp.mail(mail.sender, options=[] if content.isascii() else ["BODY=8BITMIME"])
+        await self._in_time(self._smtp.mail(mail.sender, options=[] if content.isascii() else ["BODY=8BITMIME"]))
         for recipient in mail.recipients:
-            await self._smtp.rcpt(recipient)
+            await self._in_time(self._smtp.rcpt(recipient))
         self.data_begun = True
-        await self._smtp.data(content)
+        await self._in_time(self._smtp.data(content))
         self.is_ready = True
 
     def _content(self, message: EmailMessage) -> bytes:
@@ -211,7 +216,7 @@ class _Connection:
         """Makes the connection ready again after a refusal, where that can be done."""
         if code // 100 in (4, 5) and code != _SHUTTING_DOWN:
             with suppress(SMTPException, OSError):
-                await self._smtp.rset()
+                await self._in_time(self._smtp.rset())
                 self.is_ready = True
 
     async def quit(self) -> None:
@@ -222,7 +227,6 @@ class _Connection:
     def drop(self) -> None:
         """Ends the connection at once: what was not yet sent is not sent later."""
         self._transport.abort()
-        self._smtp.close()
 
 
 def _addresses(message: EmailMessage, *headers: str) -> list[str]:

@@ -5,12 +5,13 @@ from typing import Any
 
 import click
 
-from streamproc.errors import BrokerError, ConfigError
+from streamproc.errors import BrokerError, ConfigError, StoreError
 
 _MODULES = {
     "run": "run",
     "check": "check",
     "config": "config",
+    "migrate": "migrate",
     "invoke": "invoke",
     "publish": "publish",
     "token": "token",
@@ -44,7 +45,7 @@ class _Main(click.Group):
         """Errors somebody must act on are one sentence and exit code 2, not a traceback."""
         try:
             return super().invoke(ctx)
-        except (ConfigError, BrokerError) as error:
+        except (ConfigError, BrokerError, StoreError) as error:
             raise _Failure(str(error)) from error
 
 

@@ -46,6 +46,4 @@ def _check(auth: "AuthOptions") -> None:
             " auth.secret_file to a file made with: openssl rand -hex 32 > FILE"
         )
     if not Path(auth.secret_file).exists():
-        raise ConfigError(
-            f"auth.secret_file: there is no {auth.secret_file!r}; make it with: openssl rand -hex 32 > FILE"
-        )
+        raise ConfigError(f"auth.secret_file: there is no {auth.secret_file!r}; make it: openssl rand -hex 32 > FILE")

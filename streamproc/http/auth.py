@@ -134,7 +134,9 @@ def _read_secret(file: str) -> bytes:
 
     secret = read_secret(file, "auth.secret_file").encode()
     if len(secret) < SECRET_MIN:
-        raise ConfigError(f"auth.secret_file: {file!r} holds fewer than {SECRET_MIN} bytes")
+        raise ConfigError(
+            f"auth.secret_file: {file!r} holds fewer than {SECRET_MIN} bytes; make it: openssl rand -hex 32 > FILE"
+        )
     try:
         get_algorithm_by_name("HS256").prepare_key(secret)
     except InvalidKeyError:

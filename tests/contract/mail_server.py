@@ -5,7 +5,7 @@ import ssl
 from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, AnyStr, NamedTuple
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
@@ -27,8 +27,8 @@ class Received(NamedTuple):
 class MailServer:
     """Listens on 127.0.0.1. `options` are aiosmtpd's; `ssl` is for TLS from the first byte.
 
-    `faults` has, by stage, what comes instead of the next good answers: `connect`, a command, or `end`, which is after
-    the final dot. It is an answer, or one of CUT, HANG and WAIT.
+    `faults` has, by stage, what comes instead of the next good answers: `connect`, a command, `end`, which is after the
+    final dot, or `content`, which is before it. It is an answer, or one of CUT, HANG and WAIT.
     """
 
     def __init__(self, *, ssl: ssl.SSLContext | None = None, **options: Any) -> None:
@@ -120,6 +120,11 @@ class _Session(SMTP):
         if stage == "connect" or fault.startswith("421"):
             self.transport.close()
         return True
+
+    async def push(self, status: AnyStr) -> None:
+        await super().push(status)
+        if self._kept_by.faults["content"] and status[:3] in ("354", b"354"):
+            await self.answers(self._kept_by.faults["content"].pop(0))
 
     async def answers(self, fault: str) -> bool:
         """Does what the fault says; True when it is an answer."""

@@ -21,7 +21,7 @@ from streamproc.adapters.mail import MailOptions
 from streamproc.adapters.mailers import open_mailer
 from streamproc.errors import MailRefused
 from streamproc.ports import Mailer
-from tests.contract.mail_server import CUT, MailServer
+from tests.contract.mail_server import CUT, MailServer, until
 
 HTML = '<script>alert(1)</script> & "q" \' <img src=http://evil.example/x>'
 NAMES = [
@@ -198,6 +198,7 @@ async def test_after_a_cut_behind_the_final_dot_a_repeat_is_one_copy_more_at_mos
         with pytest.raises(OSError, match=r"^mail server 127\.0\.0\.1:\d+: "):
             await mailer.send(letter())
         await mailer.send(letter())
+    await until(lambda: not server.open)
     first, second = server.mails
     assert first == second
     assert read(first.content)["Message-ID"] == letter()["Message-ID"]

@@ -79,3 +79,14 @@ def test_a_folder_that_cannot_be_made_is_a_configuration_error(tmp_path: Path) -
     (tmp_path / "file").touch()
     with pytest.raises(ConfigError, match=r"^mail\.directory: .*/file/mail cannot be used: Not a directory$"):
         Maildir(tmp_path / "file" / "mail")
+
+
+async def test_closing_finishes_what_is_being_written(tmp_path: Path) -> None:
+    maildir = Maildir(tmp_path)
+    sending = [asyncio.ensure_future(maildir.send(mail(f"<{n}@example.com>"))) for n in range(20)]
+    await asyncio.sleep(0)
+    await maildir.close()
+    await asyncio.gather(*sending)
+    assert len(files(tmp_path)) == 20
+    with pytest.raises(RuntimeError):
+        await maildir.send(mail("<20@example.com>"))

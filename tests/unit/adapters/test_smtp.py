@@ -12,8 +12,9 @@ from streamproc.adapters.smtp import SmtpError, SmtpMailer
 from streamproc.errors import MailRefused
 from tests.contract.mail_server import CUT, HANG, WAIT, MailServer, until
 
-STEPS = ["connect", "EHLO", "MAIL", "RCPT", "DATA", "end"]
 ANSWERED = ["MAIL", "RCPT", "DATA", "end"]
+GREETED = ["connect", "EHLO"]
+STEPS = [*GREETED, *ANSWERED, "content"]
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ async def failure(mailer: SmtpMailer, number: int = 1) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", [*GREETED, *ANSWERED])
 @pytest.mark.parametrize("answer", ["421 4.3.2 shutting down", "451 4.7.1 later"])
 async def test_a_refusal_for_now_is_an_error_and_the_next_message_goes_out(
     server: MailServer, mailer: SmtpMailer, step: str, answer: str
@@ -54,7 +55,8 @@ async def test_a_refusal_for_now_is_an_error_and_the_next_message_goes_out(
     assert await failure(mailer) == f"mail server 127.0.0.1:{server.port}: {answer}"
     await mailer.send(mail(2))
     assert [b"<2@x>" in received.content for received in server.mails] == [True]
-    reconnects = answer.startswith("421") or step in ("connect", "EHLO")
+    reconnects = answer.startswith("421") or step in GREETED
+    await until(lambda: len(server.open) == 1)
     assert server.connections == 1 + reconnects
     assert server.commands.count("RSET") == (not reconnects)
 
@@ -113,7 +115,7 @@ async def test_a_kept_connection_that_has_ended_is_replaced_at_once(server: Mail
     await mailer.close()
 
 
-@pytest.mark.parametrize("step", ["DATA", "end"])
+@pytest.mark.parametrize("step", ["DATA", "content", "end"])
 async def test_what_may_have_been_sent_is_not_sent_again_by_itself(
     server: MailServer, mailer: SmtpMailer, step: str
 ) -> None:
@@ -170,6 +172,29 @@ async def test_one_after_the_other_needs_one_connection(server: MailServer, mail
     for number in range(5):
         await mailer.send(mail(number))
     assert server.connections == 1
+
+
+async def test_what_was_given_up_does_not_go_out_later(server: MailServer) -> None:
+    mailer = SmtpMailer(server.mail_options(timeout_s=0.1))
+    large = mail()
+    large.set_payload(("x" * 900 + "\n") * 15_000)
+    server.faults["content"] = [WAIT]
+    with pytest.raises(SmtpError, match="no answer"):
+        await mailer.send(large)
+    server.gate.set()
+    await until(lambda: not server.open)
+    assert server.mails == []
+
+
+@pytest.mark.parametrize("ended", [0, 1])
+async def test_a_kept_connection_is_used_before_a_new_one_is_made(
+    server: MailServer, mailer: SmtpMailer, ended: int
+) -> None:
+    await asyncio.gather(mailer.send(mail(1)), mailer.send(mail(2)))
+    sorted(server.open, key=id)[ended].hang_up()
+    await until(lambda: len(server.open) == 1)
+    await mailer.send(mail(3))
+    assert (len(server.mails), server.connections) == (3, 2)
 
 
 async def test_connections_the_server_has_ended_meanwhile_are_replaced(server: MailServer, mailer: SmtpMailer) -> None:
@@ -240,11 +265,13 @@ async def test_closing_does_not_wait_for_ever(
 
 async def test_the_envelope_is_that_of_the_headers(server: MailServer, mailer: SmtpMailer) -> None:
     to = '"Doe, John" <john@example.com>, =?utf-8?q?Zo=C3=AB?= <zoe@example.com>'
-    await mailer.send(mail(From="The shop <shop@example.com>", To=to, Cc="<cc@example.com>", Bcc="bcc@example.com"))
+    message = mail(From="The shop <shop@example.com>", To=to, Cc="<cc@example.com>", Bcc="bcc@example.com")
+    await mailer.send(message)
     (received,) = server.mails
     assert received.sender == "shop@example.com"
     assert received.recipients == [f"{name}@example.com" for name in ("john", "zoe", "cc", "bcc")]
     assert b"bcc" not in received.content.lower()
+    assert message["Bcc"] == "bcc@example.com"
 
 
 async def test_a_message_is_for_all_recipients_or_for_none(server: MailServer, mailer: SmtpMailer) -> None:

@@ -47,7 +47,7 @@ async def test_the_settings_may_come_from_a_file_and_the_lifetime_from_the_comma
         (DEVELOPMENT[:2], "[auth]: development = true needs secret_file: only that can sign"),
         (
             [*DEVELOPMENT, "--set", "auth.secret_file=none"],
-            "auth.secret_file: there is no 'none'; make it with: ",
+            "auth.secret_file: there is no 'none'; make it: openssl rand",
         ),
         ([*DEVELOPMENT, "--set", "auth.secret_file=short"], "auth.secret_file: 'short' holds fewer than 32 bytes"),
         ([*DEVELOPMENT, "--scope", "a b"], "scope: must be one word"),

@@ -1,0 +1,118 @@
+"""PostgreSQL that goes away in the middle: exactly one effect, after the call was repeated."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+
+import msgspec
+import pytest
+
+from handlers.stores.opening import open_stores
+from streamproc.errors import StoreError
+from streamproc.model import OutRecord
+from tests.contract.stores import EVENT, LATER, ONE, Store, delivery, order, reading, user
+from tests.postgres import Shop
+from tests.tcp_proxy import Moment, Proxy, proxy
+
+MOMENTS: list[Moment] = ["before", "after"]
+STOCK = "SELECT quantity FROM stock ORDER BY sku"
+
+
+@pytest.fixture
+async def wire(postgres_shop: Shop) -> AsyncIterator[Proxy]:
+    await postgres_shop.empty()
+    async with proxy(postgres_shop.postgres.host, postgres_shop.postgres.port) as made:
+        yield made
+
+
+@pytest.fixture
+async def store(postgres_shop: Shop, wire: Proxy) -> AsyncIterator[Store]:
+    url = postgres_shop.app.url.replace(f":{postgres_shop.postgres.port}/", f":{wire.port}/")
+    async with open_stores(msgspec.structs.replace(postgres_shop.app, url=url)) as stores:
+        yield Store(stores, postgres_shop.query)
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+async def test_stock_is_taken_once_when_the_commit_is_cut(store: Store, wire: Proxy, moment: Moment) -> None:
+    await store.stores.stock.add({"a": 10})
+    wire.cut(moment, b"COMMIT")
+    with pytest.raises(StoreError, match=r"^PostgreSQL: .*connection was closed"):
+        await store.stores.stock.take(order(a=3), delivery("e-1"), LATER)
+    assert wire.cuts == 1
+    assert await store.query(STOCK) == [(7 if moment == "after" else 10,)]
+    await store.stores.stock.take(order(a=3), delivery("e-1"), LATER)
+    assert await store.query(STOCK) == [(7,)]
+    assert await store.query("SELECT deliveries FROM processed") == [(2 if moment == "after" else 1,)]
+    assert await store.query("SELECT count(*) FROM orders") == [(1,)]
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+async def test_a_statement_that_is_cut_is_repeated_at_once(store: Store, wire: Proxy, moment: Moment) -> None:
+    cut = user("u-to-be-cut")
+    wire.cut(moment, cut.user_id.encode())
+    assert await store.stores.users.create(cut, EVENT) == cut
+    assert wire.cuts == 1
+    assert await store.query("SELECT count(*) FROM users") == [(1,)]
+    assert await store.stores.outbox.count() == 1
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+async def test_a_statement_that_is_cut_again_is_told_and_may_be_repeated(
+    store: Store, wire: Proxy, moment: Moment
+) -> None:
+    placed = order("o-to-be-cut", a=1)
+    wire.cut(moment, placed.order_id.encode(), times=2)
+    with pytest.raises(StoreError):
+        await store.stores.orders.place(placed, EVENT)
+    assert wire.cuts == 2
+    stored = await store.stores.orders.place(replace(placed), EVENT)
+    assert (stored.quantities, stored.taken_at) == ({"a": 1}, None)
+    assert await store.query("SELECT order_id, quantity FROM order_items") == [(placed.order_id, 1)]
+    assert await store.stores.outbox.count() == 1
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+async def test_readings_are_stored_once_when_their_batch_is_cut(store: Store, wire: Proxy, moment: Moment) -> None:
+    batch = [reading(f"e-{n}") for n in range(3)]
+    wire.cut(moment, b"e-2")
+    assert not await store.stores.readings.upsert(batch)
+    deliveries = 2 if moment == "after" else 1
+    assert await store.query("SELECT fingerprint, deliveries FROM readings") == [(ONE, deliveries)] * 3
+
+
+async def test_a_batch_with_repeats_is_stored_whole_or_not_at_all(store: Store, wire: Proxy) -> None:
+    batch = [reading("e-1"), reading("e-1", b"2" * 16), reading("e-2")]
+    wire.cut("before", b"COMMIT")
+    with pytest.raises(StoreError):
+        await store.stores.readings.upsert(batch)
+    assert await store.query("SELECT * FROM readings") == []
+    assert set(await store.stores.readings.upsert(batch)) == {1}
+
+
+async def test_a_record_that_is_cut_is_repeated(store: Store, wire: Proxy) -> None:
+    wire.cut("after", b"f/events")
+    assert await store.stores.processed.claim(delivery("e-1"))
+    await store.stores.processed.record(delivery("e-1"))
+    assert not await store.stores.processed.claim(delivery("e-1"))
+
+
+async def test_what_was_published_and_not_removed_comes_again(store: Store, wire: Proxy) -> None:
+    await store.stores.users.create(user(), EVENT)
+    async with store.stores.outbox.relay() as waiting:
+        assert waiting is not None
+        ((number, _),) = await waiting.take(10)
+        wire.cut("before", number.to_bytes(8, "big"))
+        with pytest.raises(StoreError):
+            await waiting.remove([number])
+        with pytest.raises(StoreError):
+            await waiting.take(10)
+    assert [record for _, record in await taken_by_the_next(store)] == [EVENT]
+
+
+async def taken_by_the_next(store: Store) -> Sequence[tuple[int, OutRecord]]:
+    """What the next relay takes, as soon as the server noticed that the one before is gone."""
+    async with asyncio.timeout(10):
+        while True:
+            async with store.stores.outbox.relay() as waiting:
+                if waiting is not None:
+                    return await waiting.take(10)
