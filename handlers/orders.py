@@ -19,12 +19,19 @@ class NewOrder(Body):
     items: Annotated[list[Item], Meta(min_length=1, max_length=1_000)]
 
 
+class ItemView(Answer):
+    """So many of a sku, over all items of the order."""
+
+    sku: str
+    quantity: int
+
+
 class OrderView(Answer):
     """An order as callers see it; `status` is `placed` until its stock is taken."""
 
     id: str
     user_id: str
-    items: list[Item]
+    items: list[ItemView]
     status: str
     placed_at: datetime
     taken_at: datetime | None
@@ -57,7 +64,7 @@ def view(order: StoredOrder) -> OrderView:
     return OrderView(
         id=order.order_id,
         user_id=order.user_id,
-        items=[Item(sku, quantity) for sku, quantity in sorted(order.quantities.items())],
+        items=[ItemView(sku=sku, quantity=quantity) for sku, quantity in sorted(order.quantities.items())],
         status="placed" if order.taken_at is None else "taken",
         placed_at=order.placed_at,
         taken_at=order.taken_at,

@@ -228,12 +228,14 @@ def _time(claims: dict[str, Any], name: str) -> float:
 
 
 def _scopes(claims: dict[str, Any]) -> frozenset[str]:
-    """The scopes of `scope`, words in a text, or else of `scp`, a list."""
-    if "scope" not in claims:
-        return frozenset(_texts(claims.get("scp", []), "scp"))
-    if not isinstance(claims["scope"], str):
+    """The scopes of `scope`, words in a text (RFC 8693), or else of `scp`: such a text, or a list, as issuers differ."""
+    name = "scope" if "scope" in claims else "scp"
+    given: Any = claims.get(name, "")
+    if isinstance(given, str):
+        return frozenset(given.split())
+    if name == "scope":
         raise InvalidToken("its scope is not text")
-    return frozenset(claims["scope"].split())
+    return frozenset(_texts(given, name))
 
 
 def _texts(value: Any, name: str) -> list[str]:
