@@ -35,7 +35,7 @@ def systems(
         "auth": _auth(answers, intruders),
         "outbox": _outbox(users | orders, published[USER] | published[ORDER], waiting),
         "welcome_mail": _balanced({"users": len(users), "mails": len(mailed & users)}, users == mailed & users),
-        "orders": _orders(answers, orders, published[ORDER], taken & orders, dead & orders),
+        "orders": _orders(answers, orders, published[ORDER] & orders, taken=taken & orders, dead=dead & orders),
         "sensors": _balanced(
             {"accepted": answers.readings, "stored": len(stored)}, answers.readings == len(stored) > 0
         ),
@@ -68,17 +68,17 @@ def _outbox(written: set[str], published: set[str], waiting: int) -> Counts:
     return _balanced(counts, written <= published and not waiting)
 
 
-def _orders(answers: Answers, rows: set[str], events: set[str], taken: set[str], dead: set[str]) -> Counts:
+def _orders(answers: Answers, rows: set[str], events: set[str], *, taken: set[str], dead: set[str]) -> Counts:
     placed = set(answers.orders)
     counts = {
         "placed": len(placed),
         "rows": len(rows),
-        "events": len(events & rows),
+        "events": len(events),
         "stock_taken": len(taken),
         "out_of_stock": len(dead),
     }
     ended = taken | dead == placed and not taken & dead
-    return _balanced(counts, placed == rows == events & rows and ended and len(dead) == answers.short)
+    return _balanced(counts, placed == rows == events and ended and len(dead) == answers.short)
 
 
 def _balanced(counts: Counts, holds: bool) -> Counts:

@@ -228,7 +228,7 @@ def _time(claims: dict[str, Any], name: str) -> float:
 
 
 def _scopes(claims: dict[str, Any]) -> frozenset[str]:
-    """The scopes of `scope`, words in a text (RFC 8693), or else of `scp`: such a text, or a list, as issuers differ."""
+    """The scopes of `scope`, words in a text (RFC 8693), or else of `scp`: such a text, or a list."""
     name = "scope" if "scope" in claims else "scp"
     given: Any = claims.get(name, "")
     if isinstance(given, str):
