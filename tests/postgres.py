@@ -95,8 +95,13 @@ class Shop:
     owner: StoreOptions
     app: StoreOptions
 
-    async def query(self, sql: str) -> list[tuple[Any, ...]]:
-        return await self.postgres.query(self.database, sql)
+    async def query(self, sql: str, *args: object) -> list[tuple[Any, ...]]:
+        return await self.postgres.query(self.database, sql, *args)
+
+    def give_rights(self) -> None:
+        """Runs the file that operators run before and after every migration."""
+        owner, app = (f"{self.database}_{role}" for role in ("owner", "app"))
+        self.postgres.psql(self.database, "-v", f"owner={owner}", "-v", f"app={app}", "-f", str(ROLES))
 
     async def empty(self) -> None:
         """Empties all tables of the application."""
@@ -110,14 +115,13 @@ def shop(postgres: Postgres) -> Iterator[Shop]:
     """Sets up a shop with roles of its own, by the file that operators use."""
     with postgres.database() as name:
         owner, app = f"{name}_owner", f"{name}_app"
-        roles = ("-v", f"owner={owner}", "-v", f"app={app}", "-f", str(ROLES))
+        made = Shop(postgres, name, postgres.options(name, owner), postgres.options(name, app))
         try:
-            postgres.psql(name, *roles)
+            made.give_rights()
             for role in (owner, app):
                 postgres.psql(name, "-c", f"ALTER ROLE {role} PASSWORD '{postgres.password}'")
-            made = Shop(postgres, name, postgres.options(name, owner), postgres.options(name, app))
             in_a_loop(migrate_postgres(made.owner, MIGRATIONS))
-            postgres.psql(name, *roles)
+            made.give_rights()
             yield made
         finally:
             postgres.psql(name, "-c", f"DROP OWNED BY {owner}, {app} CASCADE", "-c", f"DROP ROLE {owner}, {app}")

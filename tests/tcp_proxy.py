@@ -20,6 +20,7 @@ class Proxy:
         self._thawed.set()
         self.port = 0
         self.cuts = 0
+        self.requests = 0
 
     def cut(self, moment: Moment, pattern: bytes, *, times: int = 1) -> None:
         """Breaks a connection when its client sends `pattern`: before the server gets it, or after it answered."""
@@ -39,6 +40,7 @@ class Proxy:
         answering = asyncio.ensure_future(self._pass_on(far_reader, writer))
         try:
             while data := await reader.read(1 << 16):
+                self.requests += 1
                 await self._thawed.wait()
                 if self._cuts_left and self._pattern in data:
                     await self._break_off(data, answering, far_reader, far_writer)

@@ -59,7 +59,7 @@ class KafkaProducer:
             return [error] * len(records)
         sends = [asyncio.ensure_future(_send(client, record)) for record in records]
         _, late = await asyncio.wait(sends, timeout=SEND_TIMEOUT_S)
-        results = [_result(sent) for sent in sends]
+        results = [_result(sent, record.topic) for sent, record in zip(sends, records, strict=True)]
         broken = any(isinstance(result, BrokerError) and not isinstance(result, RecordTooLarge) for result in results)
         if late or broken:
             await self._discard(client)
@@ -90,17 +90,17 @@ async def _send(client: aiokafka.AIOKafkaProducer, record: OutRecord) -> None:
     await acknowledged
 
 
-def _result(sent: "asyncio.Future[None]") -> BrokerError | None:
+def _result(sent: "asyncio.Future[None]", topic: str) -> BrokerError | None:
     if not sent.done():
-        return BrokerError(f"no acknowledgement within {SEND_TIMEOUT_S:g} s")
+        return BrokerError(f"topic {topic}: no acknowledgement within {SEND_TIMEOUT_S:g} s")
     if sent.cancelled():
-        return BrokerError("the send was cancelled")
+        return BrokerError(f"topic {topic}: the send was cancelled")
     error = sent.exception()
     if error is None:
         return None
     if isinstance(error, errors.MessageSizeTooLargeError | errors.RecordListTooLargeError):
-        return RecordTooLarge(type(error).__name__)
-    return BrokerError(type(error).__name__)
+        return RecordTooLarge(f"topic {topic}: {type(error).__name__}")
+    return BrokerError(f"topic {topic}: {type(error).__name__}")
 
 
 async def _close(client: aiokafka.AIOKafkaProducer) -> None:

@@ -54,6 +54,8 @@ def configure(options: LogOptions, secrets: Collection[str], *, stream: TextIO |
         logging.getLogger(chatty).setLevel(logging.WARNING)
     logging.getLogger("aiokafka.cluster").setLevel(logging.CRITICAL)  # ten lines a second for a missing topic
     logging.captureWarnings(True)
+    # Nothing here shows them, and each costs every line a system call.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     # Its report of a failed write would print the arguments of the log call, unmasked.
     logging.raiseExceptions = False
 
@@ -65,6 +67,11 @@ class Mask:
         forms = {form for secret in secrets if secret for form in _forms(secret)}
         longest_first = sorted(forms, key=len, reverse=True)
         self._secrets = re.compile("|".join(map(re.escape, longest_first))) if forms else None
+
+    @property
+    def hides(self) -> bool:
+        """Whether there is any secret."""
+        return self._secrets is not None
 
     def __call__(self, text: str) -> str:
         """The text without secrets."""
@@ -100,8 +107,10 @@ class _Formatter(logging.Formatter):
         return fields
 
     def _plain(self, value: Any) -> Any:
-        masked = self._mask(_text(value))
         is_plain = value is None or isinstance(value, bool | int | float)
+        if is_plain and not self._mask.hides:
+            return value
+        masked = self._mask(_text(value))
         return value if is_plain and masked == str(value) else masked
 
     def _stacktrace(self, error: BaseException) -> str:

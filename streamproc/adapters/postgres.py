@@ -101,8 +101,8 @@ class PostgresDatabase:
         return await self._repeatable(lambda connection: connection.execute(sql, *args))
 
     async def _repeatable(self, statement: Callable[[PostgresConnection], Awaitable[T]]) -> T:
-        async with self.connection() as connection:
-            with suppress(_ConnectionLost):
+        with suppress(_ConnectionLost):
+            async with self.connection() as connection:
                 return await statement(connection)
         async with self.connection() as connection:
             return await statement(connection)

@@ -21,7 +21,7 @@ from streamproc.app import Stream
 from streamproc.context import Run
 from streamproc.core.engine import Engine
 from streamproc.core.plan import Limits
-from streamproc.errors import ConfigError
+from streamproc.errors import BrokerError, ConfigError, StoreError
 from streamproc.model import Reason, RecordBatch, Snapshot, TopicPartition
 from streamproc.ports import Consumer, Observer, Producer, RebalanceListener
 from streamproc.stream.deadletter import DeadLetterOptions
@@ -197,7 +197,9 @@ class Pipeline:
         now = self._around.now()
         if now - self._failures_logged.get(function, 0.0) >= 1.0:
             self._failures_logged[function] = now
-            log.warning("%s failed: %s%s", function, type(error).__name__, _where(error))
+            # Texts of others may quote the record.
+            detail = f": {error}" if isinstance(error, BrokerError | StoreError) else _where(error)
+            log.warning("%s failed: %s%s", function, type(error).__name__, detail)
 
     def snapshot(self) -> Snapshot:
         """Frozen numbers."""

@@ -4,6 +4,8 @@ import asyncio
 import ssl
 from collections import defaultdict
 from collections.abc import Callable
+from email.message import EmailMessage
+from email.policy import compat32
 from functools import partial
 from typing import Any, AnyStr, NamedTuple
 
@@ -135,6 +137,16 @@ class _Session(SMTP):
                 self.transport.abort()
             await asyncio.Event().wait()  # cancelled when the connection is lost
         return fault not in ("", WAIT)
+
+
+def mail(number: int = 1, **headers: str) -> EmailMessage:
+    """A small message; a header that is given replaces the one it has."""
+    message = EmailMessage(policy=compat32)
+    given = {"From": "a@example.com", "To": "b@example.com", "Message-ID": f"<{number}@x>", **headers}
+    for header, value in given.items():
+        message[header] = value
+    message.set_payload("hello\n")
+    return message
 
 
 async def until(condition: Callable[[], object]) -> None:

@@ -1,8 +1,10 @@
 """The outbox, whatever database is behind it."""
 
 import asyncio
+import sys
 import uuid
 
+import msgspec
 import pytest
 
 from handlers.stores.opening import open_stores
@@ -109,6 +111,39 @@ async def test_the_right_is_free_after_a_cancellation(store: Store) -> None:
     await asyncio.wait([holding])
     async with store.stores.outbox.relay() as waiting:
         assert waiting is not None
+
+
+HOLD = """
+import asyncio, sys
+import msgspec
+from handlers.stores.opening import open_stores
+from streamproc.adapters.store import StoreOptions
+async def main():
+    async with open_stores(msgspec.json.decode(sys.argv[1], type=StoreOptions)) as stores:
+        async with stores.outbox.relay() as waiting:
+            print("holds" if waiting else "does not", flush=True)
+            await asyncio.Event().wait()
+asyncio.run(main())
+"""
+
+
+async def test_the_right_is_free_when_its_process_was_killed(store: Store, world: World) -> None:
+    command = [sys.executable, "-c", HOLD, msgspec.json.encode(world.options).decode()]
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"holds\n"
+    async with store.stores.outbox.relay() as waiting:
+        assert waiting is None
+    process.kill()
+    await process.wait()
+    async with asyncio.timeout(10):
+        while not await gets_the_right(store):
+            await asyncio.sleep(0.01)
+
+
+async def gets_the_right(store: Store) -> bool:
+    async with store.stores.outbox.relay() as waiting:
+        return waiting is not None
 
 
 async def test_writers_do_not_wait_for_the_relay(store: Store) -> None:

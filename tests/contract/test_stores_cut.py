@@ -1,4 +1,4 @@
-"""PostgreSQL that goes away in the middle: exactly one effect, after the call was repeated."""
+"""What goes over the wire to PostgreSQL; where it is cut: exactly one effect, after the call was repeated."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -30,6 +30,19 @@ async def store(postgres_shop: Shop, wire: Proxy) -> AsyncIterator[Store]:
     url = postgres_shop.app.url.replace(f":{postgres_shop.postgres.port}/", f":{wire.port}/")
     async with open_stores(msgspec.structs.replace(postgres_shop.app, url=url)) as stores:
         yield Store(stores, postgres_shop.query)
+
+
+async def test_a_row_and_its_event_cost_one_round_trip(store: Store, wire: Proxy) -> None:
+    await store.stores.stock.add({"a": 10})
+    for n in (1, 2):  # the first prepares its statements
+        wire.requests = 0
+        await store.stores.users.create(user(f"u-{n}", f"{n}"), EVENT)
+        await store.stores.orders.place(order(f"o-{n}", a=1), EVENT)
+    assert wire.requests == 2
+    for n in (1, 2):
+        wire.requests = 0
+        await store.stores.stock.take(order(f"o-{n}", a=1), delivery(f"e-{n}"), LATER)
+    assert wire.requests == 3  # with BEGIN and COMMIT
 
 
 @pytest.mark.parametrize("moment", MOMENTS)

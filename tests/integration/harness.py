@@ -45,6 +45,7 @@ class Service:
         self.log = folder / f"service-{time.monotonic_ns()}.log"
         self.group = str(settings.pop("group", "test"))
         app = str(settings.pop("app", "tests.integration.shop:app"))
+        only = ["--only", str(settings.pop("only"))] if "only" in settings else []
         chosen = {
             "kafka.bootstrap_servers": bootstrap,
             "kafka.group_id": self.group,
@@ -56,7 +57,7 @@ class Service:
         }
         sets = [part for name, value in chosen.items() for part in ("--set", f"{name}={value}")]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "streamproc", "run", app, *sets],
+            [sys.executable, "-m", "streamproc", "run", app, *only, *sets],
             cwd=ROOT,
             env={**os.environ, "EFFECTS": str(self.effects)},
             stdout=subprocess.DEVNULL,

@@ -1,21 +1,17 @@
 """The PostgreSQL adapter on a real server: transactions, limits, what is told, what is refused when it is opened."""
 
 import asyncio
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from pathlib import Path
 from typing import Any
 
 import asyncpg
-import msgspec
 import pytest
 
 from streamproc.adapters.postgres import PostgresConnection, PostgresDatabase, open_postgres
 from streamproc.adapters.postgres_connect import PATIENCE_S
 from streamproc.adapters.postgres_schema import migrate_postgres
-from streamproc.adapters.store import StoreOptions
-from streamproc.errors import ConfigError, StoreError
+from streamproc.errors import StoreError
 from tests.postgres import Postgres, in_a_loop
 
 INSERT = "INSERT INTO numbers VALUES ($1)"
@@ -227,101 +223,3 @@ async def test_closing_finishes_what_runs_and_takes_no_more(
     for call in (db.fetch("SELECT 1"), db.execute("SELECT 1"), db.run(work)):
         with pytest.raises(RuntimeError, match="closed"):
             await call
-
-
-SECRET = "s3cret-in-a-url"
-
-
-@pytest.mark.parametrize(
-    "address",
-    [
-        f"postgresql://me:{SECRET}@127.0.0.1:PORT/postgres",
-        f"postgresql://127.0.0.1:PORT/postgres?user=me&password={SECRET}",
-        f"postgresql://127.0.0.1:PORT/postgres?p%61ssword={SECRET}",
-        f"postgresql://127.0.0.1:PORT/postgres?sslpassword={SECRET}",
-        f"postgresql://me:{SECRET}@[127.0.0.1/postgres",
-        f"postgresql://me:{SECRET}@\u2100/postgres",
-        f"postgresql://me:{SECRET}@127.0.0.1:PORT,127.0.0.2:PORT/postgres",
-    ],
-)
-async def test_a_password_in_the_address_is_refused_and_not_shown(postgres: Postgres, address: str) -> None:
-    with pytest.raises(ConfigError, match=r"^store\.url [^\n]+$") as caught:
-        await open_postgres(StoreOptions(url=address.replace("PORT", str(postgres.port))), None).__aenter__()
-    assert SECRET not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        ({"password": "wrong-s3cret"}, 'password authentication failed for user "postgres"'),
-        ({"database": "absent"}, 'database "absent" does not exist'),
-        ({"user": "absent"}, 'password authentication failed for user "absent"'),
-        ({"url": "postgresql://postgres@127.0.0.1:99999/x"}, "store.url: "),
-        ({"url": "postgresql://postgres@127.0.0.1:port/x"}, "store.url: "),
-        ({"url": "postgresql://postgres@127.0.0.1:PORT/x?sslmode=maybe"}, "sslmode"),
-    ],
-    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
-)
-async def test_a_wrong_setting_is_refused_in_a_sentence(
-    postgres: Postgres, change: dict[str, str], sentence: str
-) -> None:
-    chosen = {"database": "postgres", "user": "", "password": postgres.password} | change
-    options = postgres.options(chosen["database"], chosen["user"], password=chosen["password"])
-    if "url" in change:
-        options = StoreOptions(url=change["url"].replace("PORT", str(postgres.port)), password="wrong-s3cret")
-    with pytest.raises(ConfigError) as caught:
-        await open_postgres(options, None).__aenter__()
-    assert sentence in str(caught.value)
-    assert "\n" not in str(caught.value)
-    assert chosen["password"] not in str(caught.value)
-
-
-async def test_nobody_at_the_address_is_told_with_the_host_alone() -> None:
-    options = StoreOptions(url="postgresql://me@127.0.0.1:1/shop", password="s3cret")
-    with pytest.raises(StoreError, match=r"^PostgreSQL at 127\.0\.0\.1:1 does not answer: [^\n]+$") as caught:
-        await open_postgres(options, None).__aenter__()
-    assert "s3cret" not in str(caught.value)
-
-
-async def test_a_password_file_is_read_at_each_connect(
-    postgres: Postgres, database: str, migrations: Path, tmp_path: Path
-) -> None:
-    file = tmp_path / "password"
-    file.write_text(f"{postgres.password}\n")
-    options = msgspec.structs.replace(postgres.options(database), password="", password_file=str(file))
-    async with open_postgres(options, migrations) as db:
-        assert await db.execute(INSERT, 1) == 1
-        file.unlink()
-        async with db.connection():
-            assert "store.password_file: cannot read" in await told(db.fetch("SELECT 1"))
-            file.write_text("wrong")
-            assert "password authentication failed" in await told(db.fetch("SELECT 1"))
-            file.write_text(postgres.password)
-            assert len(await db.fetch("SELECT 1")) == 1
-
-
-def test_without_the_extra_it_is_told_what_to_install() -> None:
-    script = """
-import sys
-sys.modules["asyncpg"] = None
-from streamproc.cli import main
-main(["migrate", "--set", "store.url=postgresql://me@127.0.0.1/shop"])
-"""
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert result.returncode == 2
-    assert result.stderr == "Error: store.url: PostgreSQL needs the extra: pip install 'streamproc[postgres]'\n"
-
-
-def test_sqlite_needs_no_extra(tmp_path: Path) -> None:
-    script = f"""
-import asyncio, sys
-sys.modules["asyncpg"] = None
-from handlers.stores.opening import open_stores
-from streamproc.adapters.store import StoreOptions
-async def main():
-    async with open_stores(StoreOptions(url="sqlite:///{tmp_path}/a.db")) as stores:
-        print(await stores.outbox.count())
-asyncio.run(main())
-"""
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert (result.stdout, result.stderr) == ("0\n", "")

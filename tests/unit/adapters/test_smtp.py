@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from email import policy
 from email.message import EmailMessage
 
 import pytest
@@ -10,7 +9,7 @@ import pytest
 from streamproc.adapters import smtp
 from streamproc.adapters.smtp import SmtpError, SmtpMailer
 from streamproc.errors import MailRefused
-from tests.contract.mail_server import CUT, HANG, WAIT, MailServer, until
+from tests.contract.mail_server import CUT, HANG, WAIT, MailServer, mail, until
 
 ANSWERED = ["MAIL", "RCPT", "DATA", "end"]
 GREETED = ["connect", "EHLO"]
@@ -29,15 +28,6 @@ async def mailer(server: MailServer) -> AsyncIterator[SmtpMailer]:
     made = SmtpMailer(server.mail_options())
     yield made
     await made.close()
-
-
-def mail(number: int = 1, **headers: str) -> EmailMessage:
-    message = EmailMessage(policy=policy.compat32)
-    given = {"From": "a@example.com", "To": "b@example.com", "Message-ID": f"<{number}@x>", **headers}
-    for header, value in given.items():
-        message[header] = value
-    message.set_payload("hello\n")
-    return message
 
 
 async def failure(mailer: SmtpMailer, number: int = 1) -> str:

@@ -7,7 +7,6 @@ import traceback
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from email.message import EmailMessage
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from streamproc.adapters.mail import MailOptions
 from streamproc.adapters.mailers import open_mailer
 from streamproc.adapters.smtp import SmtpError, SmtpMailer
 from streamproc.errors import ConfigError
-from tests.contract.mail_server import CUT, MailServer
+from tests.contract.mail_server import CUT, MailServer, mail
 
 pytestmark = pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")
 
@@ -105,13 +104,6 @@ async def server(accounts: Accounts) -> AsyncIterator[MailServer]:
     started = await MailServer(authenticator=accounts, auth_required=True, auth_require_tls=False).start()
     yield started
     await started.stop()
-
-
-def mail() -> EmailMessage:
-    message = EmailMessage()
-    message["From"], message["To"] = "a@example.com", "b@example.com"
-    message.set_content("hello\n")
-    return message
 
 
 async def failure(options: MailOptions) -> str:

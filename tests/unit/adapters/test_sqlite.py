@@ -1,18 +1,18 @@
-"""The SQLite adapter on files: transactions, what is shared, what is told, what migrations do."""
+"""The SQLite adapter on files: transactions, what is shared, what is told, the outbox."""
 
 import asyncio
 import sqlite3
-import subprocess
-import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
-from streamproc.adapters.sqlite import SqliteDatabase, migrate_sqlite, open_sqlite
+from streamproc.adapters.sqlite import SqliteDatabase, open_sqlite
+from streamproc.adapters.sqlite_outbox import SqliteOutbox, add_to_outbox
 from streamproc.adapters.store import StoreOptions
-from streamproc.errors import ConfigError, StoreError
+from streamproc.errors import StoreError
+from streamproc.model import OutRecord
 
 SCHEMA = """
 CREATE TABLE numbers (n INTEGER PRIMARY KEY);
@@ -207,109 +207,6 @@ async def test_it_works_from_another_event_loop(db: SqliteDatabase, tmp_path: Pa
     assert numbers(tmp_path) == [1, 2]
 
 
-WORKER = """
-import asyncio, sys
-from pathlib import Path
-from streamproc.adapters.sqlite import open_sqlite
-from streamproc.adapters.store import StoreOptions
-async def main(url, migrations, start):
-    async with open_sqlite(StoreOptions(url=url), Path(migrations)) as db:
-        await asyncio.gather(*(db.run(lambda c, n=n: c.execute("INSERT INTO numbers VALUES (?)", (n,)))
-                               for n in range(start, start + 200)))
-asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
-"""
-
-
-def test_processes_that_start_together_share_a_file(tmp_path: Path, migrations: Path) -> None:
-    command = [sys.executable, "-c", WORKER, f"sqlite:///{tmp_path}/a.db", str(migrations)]
-    workers = [subprocess.Popen([*command, str(start)]) for start in (0, 200, 400)]
-    assert [worker.wait() for worker in workers] == [0, 0, 0]
-    assert numbers(tmp_path) == list(range(600))
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "",
-        "data/a.db",
-        "sqlite://",
-        "sqlite:///",
-        "sqlite:///folder/",
-        "sqlite:///:memory:",
-        "sqlite:///a.db?mode=ro",
-        "sqlite:///a\0b",
-        "postgresql://me:s3cret@db/shop",
-    ],
-)
-async def test_an_address_that_is_none_is_refused_in_a_sentence(url: str, migrations: Path) -> None:
-    with pytest.raises(ConfigError, match=r"^store\.url [^\n]*: write sqlite:///data/streamproc\.db$") as caught:
-        await open_sqlite(StoreOptions(url=url), migrations).__aenter__()
-    assert "s3cret" not in str(caught.value)
-
-
-async def test_the_folder_is_made(tmp_path: Path, migrations: Path) -> None:
-    async with open_sqlite(options(tmp_path / "new/folder/a.db"), migrations):
-        assert (tmp_path / "new/folder/a.db").is_file()
-
-
-async def test_a_file_that_is_no_database_is_refused(tmp_path: Path, migrations: Path) -> None:
-    (tmp_path / "a.db").write_bytes(b"no database, but longer than its header" * 100)
-    for name in ("a.db", "a.db/b.db", "migrations"):
-        with pytest.raises(ConfigError, match=r"^store\.url: .*cannot be opened: [^\n]+$"):
-            await open_sqlite(options(tmp_path / name), migrations).__aenter__()
-
-
-async def test_migrations_are_applied_in_order_and_once(tmp_path: Path, migrations: Path) -> None:
-    (migrations / "sqlite/002_more.sql").write_text(
-        "-- a trigger; it holds semicolons\nCREATE TRIGGER double AFTER INSERT ON numbers WHEN new.n < 100\nBEGIN\n"
-        "  INSERT INTO numbers VALUES (new.n + 100);\nEND;\nINSERT INTO numbers VALUES (1);\n-- the end"
-    )
-    (migrations / "sqlite/README.md").write_text("not a migration")
-    for _ in range(2):
-        async with open_sqlite(options(tmp_path / "a.db"), migrations):
-            pass
-    assert numbers(tmp_path) == [1, 101]
-
-
-async def test_a_migration_that_fails_changes_nothing(tmp_path: Path, migrations: Path) -> None:
-    (migrations / "sqlite/002_bad.sql").write_text(
-        "CREATE TABLE more (n INTEGER);\nCREATE TABLE numbers (n INTEGER);\n"
-    )
-    with pytest.raises(ConfigError, match="table numbers already exists"):
-        await open_sqlite(options(tmp_path / "a.db"), migrations).__aenter__()
-    connection = sqlite3.connect(tmp_path / "a.db")
-    assert connection.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
-    connection.close()
-
-
-async def test_a_database_of_a_newer_program_is_refused(db: SqliteDatabase, tmp_path: Path, migrations: Path) -> None:
-    row = "INSERT INTO schema_version VALUES ('app', 2, '002_more.sql', '', 0)"
-    await db.run(lambda connection: connection.execute(row))
-    with pytest.raises(ConfigError, match="version 2 of app, newer than this program"):
-        await open_sqlite(options(tmp_path / "a.db"), migrations).__aenter__()
-
-
-async def test_what_is_new_is_told_and_applied_once(tmp_path: Path, migrations: Path) -> None:
-    file = tmp_path / "new/a.db"
-    for _ in range(2):
-        assert [str(row) for row, _ in migrate_sqlite(options(file), migrations, check=True)] == [
-            "streamproc 001_outbox.sql",
-            "app 001_numbers.sql",
-        ]
-        assert not file.exists()
-    assert len(migrate_sqlite(options(file), migrations)) == 2
-    assert list(migrate_sqlite(options(file), migrations)) == []
-    (migrations / "sqlite/002_more.sql").write_text("CREATE TABLE more (n INTEGER);")
-    for _ in range(2):
-        assert [str(row) for row, _ in migrate_sqlite(options(file), migrations, check=True)] == ["app 002_more.sql"]
-
-
-async def test_the_package_has_tables_of_its_own(tmp_path: Path) -> None:
-    async with open_sqlite(options(tmp_path / "a.db"), None) as db:
-        rows = await db.run(lambda c: c.execute("SELECT part, version, name FROM schema_version").fetchall())
-    assert rows == [("streamproc", 1, "001_outbox.sql")]
-
-
 async def test_wrong_sql_is_the_error_of_its_author(db: SqliteDatabase) -> None:
     with pytest.raises(sqlite3.OperationalError, match="no such table"):
         await db.run(lambda connection: connection.execute("SELECT * FROM absent"))
@@ -320,3 +217,21 @@ async def test_a_database_that_cannot_be_written_is_told(db: SqliteDatabase, tmp
     with pytest.raises(StoreError, match="readonly"):
         await db.run(lambda connection: insert(connection, 1))
     assert numbers(tmp_path) == []
+
+
+async def test_a_relay_that_cannot_have_its_lock_file_is_told(db: SqliteDatabase, tmp_path: Path) -> None:
+    (tmp_path / "a.db.relay").mkdir()
+    with pytest.raises(StoreError, match=r"^SQLite: .*a\.db\.relay cannot be opened: Is a directory$"):
+        await SqliteOutbox(db).relay().__aenter__()
+
+
+async def test_events_are_written_with_the_rows_or_not_at_all(db: SqliteDatabase, tmp_path: Path) -> None:
+    def write(connection: sqlite3.Connection, n: int, then: Exception | None) -> None:
+        add_to_outbox(connection, [OutRecord("t", b"%d" % n), OutRecord("t", None)])
+        insert(connection, n, then)
+
+    await db.run(lambda connection: write(connection, 1, None))
+    with pytest.raises(ValueError, match="no"):
+        await db.run(lambda connection: write(connection, 2, ValueError("no")))
+    assert numbers(tmp_path) == [1]
+    assert await SqliteOutbox(db).count() == 2

@@ -1,0 +1,199 @@
+"""With exactly the rights that deploy/ gives on Kafka the application does all its work, and says what it misses."""
+
+import asyncio
+import secrets
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.protocol.admin import CreateAclsRequest, DeleteAclsRequest
+
+from handlers.seed import seed
+from handlers.services import open_services
+from streamproc.adapters.broker import start_broker
+from streamproc.adapters.broker_files import free_port
+from streamproc.http.auth import sign
+from streamproc.http.options import AuthOptions
+from streamproc.settings import load
+from tests.integration.harness import PATIENCE_S, ROOT, Service, until, until_true
+
+pytestmark = [pytest.mark.broker, pytest.mark.timeout(300)]
+ACLS = ROOT / "deploy" / "kafka-acls.sh"
+PASSWORDS = {"admin": "admin-1", "shop": "shop-2", "shop-api": "api-3"}
+RESOURCES, OPERATIONS = {"--topic": 2, "--group": 3}, {"Read": 3, "Write": 4}
+LITERAL, ALLOW = 3, 3
+USERS = " ".join(f'user_{name}="{password}"' for name, password in PASSWORDS.items())
+LOGIN = "org.apache.kafka.common.security.plain.PlainLoginModule required"
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """host:port of a broker that wants a login and allows nobody anything."""
+    port, controller = free_port(), free_port()
+    properties = {
+        "listeners": f"SASL_PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}",
+        "advertised.listeners": f"SASL_PLAINTEXT://127.0.0.1:{port}",
+        "controller.quorum.voters": f"1@127.0.0.1:{controller}",
+        "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT",
+        "inter.broker.listener.name": "SASL_PLAINTEXT",
+        "sasl.enabled.mechanisms": "PLAIN",
+        "sasl.mechanism.inter.broker.protocol": "PLAIN",
+        "listener.name.sasl_plaintext.plain.sasl.jaas.config": (
+            f'{LOGIN} username="admin" password="{PASSWORDS["admin"]}" {USERS};'
+        ),
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": "User:admin;User:ANONYMOUS",  # who the controller's own listener is
+        "allow.everyone.if.no.acl.found": "false",
+    }
+    with start_broker(data_dir=tmp_path_factory.mktemp("guarded") / "kafka", port=port, properties=properties):
+        yield f"127.0.0.1:{port}"
+
+
+@pytest.fixture
+async def admin(guarded: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    login = {"sasl_plain_username": "admin", "sasl_plain_password": PASSWORDS["admin"]}
+    client = AIOKafkaAdminClient(
+        bootstrap_servers=guarded, security_protocol="SASL_PLAINTEXT", sasl_mechanism="PLAIN", **login
+    )
+    await client.start()
+    yield client
+    await client.close()
+
+
+def rights(topic: str) -> list[list[str]]:
+    """What deploy/kafka-acls.sh asks for, a list of arguments each."""
+    environment = {"KAFKA_ACLS": "echo", "TOPIC": topic, "GROUP": topic, "PATH": "/usr/bin:/bin"}
+    output = subprocess.run(["sh", str(ACLS)], env=environment, check=True, capture_output=True, text=True).stdout
+    return [line.split() for line in output.splitlines()]
+
+
+async def allow(admin: AIOKafkaAdminClient, right: list[str]) -> None:
+    """Does what kafka-acls.sh would do with these arguments."""
+    assert right[:3] == ["--add", "--force", "--allow-principal"]
+    principal, operation, kind, name = right[3], right[5], right[6], right[7]
+    request = CreateAclsRequest(RESOURCES[kind], name, LITERAL, principal, "*", OPERATIONS[operation], ALLOW)
+    response = await admin._send_request(request)
+    assert [code for code, _ in response.creation_responses] == [0]
+
+
+async def forbid(admin: AIOKafkaAdminClient, right: list[str]) -> None:
+    """Takes a right back, if an earlier test gave it: the topic of alerts has the same name for all."""
+    kind, name = RESOURCES[right[6]], right[7]
+    request = DeleteAclsRequest(kind, name, LITERAL, right[3], "*", OPERATIONS[right[5]], ALLOW)
+    response = await admin._send_request(request)
+    assert [code for code, *_ in response.filter_responses] == [0]
+
+
+async def prepared(admin: AIOKafkaAdminClient, topic: str) -> None:
+    topics = [NewTopic(name, 2, 1) for name in (topic, f"{topic}.dlq", "alerts")]
+    await admin.create_topics(topics)
+
+
+def service(folder: Path, guarded: str, topic: str, user: str, **more: Any) -> Service:
+    settings = {
+        "kafka__security_protocol": "SASL_PLAINTEXT",
+        "kafka__sasl_mechanism": "PLAIN",
+        "kafka__sasl_username": user,
+        "kafka__sasl_password": PASSWORDS[user],
+        "store__url": f"sqlite:///{folder}/shop.db",
+        "mail__directory": str(folder / "mail"),
+        "auth__secret_file": str(folder / "secret"),
+        "auth__development": "true",
+        "http__listen": "127.0.0.1:0",
+    }
+    return Service(folder, guarded, topic, app="handlers.app:app", group=topic, **settings, **more)
+
+
+async def post(folder: Path, address: str, path: str, body: Any) -> int:
+    auth = AuthOptions(secret_file=str(folder / "secret"), development=True)
+    scopes = ["users:write", "orders:write", "readings:write"]
+    token = sign(auth, subject="u-1", scopes=scopes, lifetime_s=600, now=time.time())
+    async with httpx2.AsyncClient(timeout=PATIENCE_S) as client:
+        url, headers = f"http://{address}{path}", {"authorization": f"Bearer {token}"}
+        return (await client.post(url, json=body, headers=headers)).status_code
+
+
+async def seeded(folder: Path) -> None:
+    (folder / "secret").write_text(secrets.token_hex(32))
+    flags = {"store.url": f"sqlite:///{folder}/shop.db", "mail.directory": str(folder / "mail")}
+    async with open_services(load(None, {}, flags=flags).settings) as services:
+        await seed(services, users=1, skus=1, quantity=10)
+
+
+HOT = {"sensorId": "s-1", "timestamp": "2026-01-01T00:00:00Z", "temperature": 40, "humidity": 1}
+
+
+async def use_everything(folder: Path, address: str) -> None:
+    """A mail, stock, an alert and a dead letter."""
+    assert await post(folder, address, "/users", {"email": "a@example.com", "name": "A"}) == 201
+    for sku in ("sku-0", "sku-none"):
+        order = {"userId": "u-0", "items": [{"sku": sku, "quantity": 1}]}
+        assert await post(folder, address, "/orders", order) == 201
+    assert await post(folder, address, "/readings", HOT) == 202
+
+
+def complaints(running: Service) -> list[str]:
+    """The lines of its log about what it is not allowed."""
+    lines = running.log.read_text().splitlines()
+    return [line for line in lines if "AuthorizationFailed" in line or "not_authorized" in line]
+
+
+async def ends(admin: AIOKafkaAdminClient, topic: str) -> int:
+    """How many records of a topic the group has settled."""
+    offsets = await admin.list_consumer_group_offsets(topic)
+    return sum(meta.offset for partition, meta in offsets.items() if partition.topic == topic and meta.offset > 0)
+
+
+async def test_the_rights_of_deploy_are_enough(guarded: str, admin: AIOKafkaAdminClient, tmp_path: Path) -> None:
+    topic = "enough"
+    await prepared(admin, topic)
+    await seeded(tmp_path)
+    for right in rights(topic):
+        await allow(admin, right)
+    with service(tmp_path, guarded, topic, "shop") as running:
+        await running.ready()
+        await use_everything(tmp_path, await running.listening())
+
+        async def all_settled() -> bool:
+            return await ends(admin, topic) == 4
+
+        await until_true(all_settled, "all four events are settled")
+        assert len(list((tmp_path / "mail" / "new").iterdir())) == 1
+        assert await running.stop() == 0
+        assert not complaints(running)
+
+
+async def test_requests_alone_need_to_write_only(guarded: str, admin: AIOKafkaAdminClient, tmp_path: Path) -> None:
+    topic = "requests"
+    await prepared(admin, topic)
+    await seeded(tmp_path)
+    for right in rights(topic):
+        await allow(admin, right)
+    with service(tmp_path, guarded, topic, "shop-api", only="http") as running:
+        await use_everything(tmp_path, await running.listening())
+        assert await running.stop() == 0
+        assert not complaints(running)
+
+
+@pytest.mark.parametrize("missing", range(5))
+async def test_each_right_is_needed(guarded: str, admin: AIOKafkaAdminClient, tmp_path: Path, missing: int) -> None:
+    topic = f"missing-{missing}"
+    await prepared(admin, topic)
+    await seeded(tmp_path)
+    needed = [right for right in rights(topic) if right[3] == "User:shop"]
+    await forbid(admin, needed[missing])
+    for number, right in enumerate(needed):
+        if number != missing:
+            await allow(admin, right)
+    with service(tmp_path, guarded, topic, "shop") as running:
+        await until(lambda: bool(running.address("answering") or complaints(running)), "it listens, or complains")
+        if not complaints(running):
+            await asyncio.gather(use_everything(tmp_path, running.address("answering")), return_exceptions=True)
+        await until(lambda: bool(complaints(running)), "it says what it misses")
+        print(complaints(running))
+        assert PASSWORDS["shop"] not in running.log.read_text()
