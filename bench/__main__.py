@@ -30,6 +30,10 @@ SCENARIOS = (
     "start",
     "sizes",
     "load",
+    "requests",
+    "stores",
+    "outbox",
+    "mail",
 )
 
 
@@ -51,7 +55,8 @@ def _scenario(name: str) -> Scenario:
 @click.option("--results", default=RESULTS, type=click.Path(file_okay=False, path_type=Path), help="Folder for files.")
 def run(names: tuple[str, ...], quick: bool, bootstrap: str, as_json: bool, results: Path) -> None:
     """Measure SCENARIO, or all of them in this order:
-    throughput, per_record, waiting_handlers, latency, scaling, sinks, memory, start, sizes, load.
+    throughput, per_record, waiting_handlers, latency, scaling, sinks, memory, start, sizes, load,
+    requests, stores, outbox, mail.
 
     \b
     Example:

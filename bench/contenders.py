@@ -26,8 +26,13 @@ def bare() -> Contender:
 
 def ours(mode: str, title: str = "streamproc", *, name: str = "streamproc", **options: int) -> Contender:
     """The whole service; `options` are those of `bench.ours`."""
+    return program("ours", mode, title, name=name, **options)
+
+
+def program(module: str, mode: str, title: str, *, name: str, **options: object) -> Contender:
+    """A program of this package, with its options."""
     arguments = [text for option, value in options.items() for text in (f"--{option}", str(value))]
-    return Contender(name, title, mode, [*_program("ours"), *arguments], ROOT)
+    return Contender(name, title, mode, [*_program(module), *arguments], ROOT)
 
 
 def _program(name: str) -> list[str]:

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,8 +72,15 @@ class Results:
     left_out: dict[str, str] = field(default_factory=dict)
 
 
-def play(contenders: Sequence[Contender], course: Course, *, rounds: int, results: Results) -> None:
+Once = Callable[[Contender, Course], dict[str, Any]]
+
+
+def play(
+    contenders: Sequence[Contender], course: Course, *, rounds: int, results: Results, once: Once | None = None
+) -> None:
     """Runs each contender in each round, adding to `results`; who fails is left out of the rounds that follow.
+
+    `once` runs one round of one, as `run_once` does, which is taken when not given.
 
     Those with a known rate, the peers, take part in every other round.
     """
@@ -84,7 +91,7 @@ def play(contenders: Sequence[Contender], course: Course, *, rounds: int, result
                 continue
             say(f"round {number + 1} of {rounds}: {contender.title}")
             try:
-                figures = run_once(contender, course)
+                figures = (once or run_once)(contender, course)
             except ContenderError as error:
                 say(f"  {contender.title} is left out: {error}")
                 results.left_out[contender.name] = str(error)

@@ -10,7 +10,7 @@ from handlers.stores.processed import Processed
 from handlers.stores.readings import Readings
 from handlers.stores.stock import Stock
 from handlers.stores.users import Users
-from streamproc.adapters.maildir import Maildir
+from streamproc.adapters.mailers import open_mailer
 from streamproc.ports import Mailer, Outbox
 from streamproc.settings import Settings
 
@@ -30,9 +30,8 @@ class Services:
 
 @asynccontextmanager
 async def open_services(settings: Settings) -> AsyncIterator[Services]:
-    """Opens the store and the mail folder that the settings name. Raises ConfigError."""
-    mailer = Maildir(settings.mail.directory)
-    async with open_stores(settings.store) as stores:
+    """Opens the store and the mailer that the settings name. Raises ConfigError."""
+    async with open_mailer(settings.mail) as mailer, open_stores(settings.store) as stores:
         yield Services(
             users=stores.users,
             orders=stores.orders,

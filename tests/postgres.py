@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -27,6 +28,8 @@ from streamproc.adapters.store import StoreOptions
 HOST, SUPERUSER, PASSWORD = "127.0.0.1", "postgres", "s3cret-of-the-tests"
 ROLES = Path(__file__).parents[1] / "deploy" / "postgres.sql"
 DEADLINE_S = 30.0
+UNSAFE = MappingProxyType({"fsync": "off", "full_page_writes": "off", "autovacuum": "off", "shared_buffers": "32MB"})
+"""Nothing of a test must outlive the machine; what is killed keeps what it wrote even so."""
 
 
 def binary(name: str) -> str:
@@ -136,7 +139,8 @@ def in_a_loop(work: Coroutine[Any, Any, Any]) -> Any:
 class Server:
     """A server of one's own, on data of its own; leaving its `with` block ends both."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Mapping[str, str] = UNSAFE) -> None:
+        self._settings = settings
         self._user = _ensure_user()
         self._folder = Path(tempfile.mkdtemp(prefix="streamproc-postgres-"))
         self._process: subprocess.Popen[bytes] | None = None
@@ -174,9 +178,7 @@ class Server:
             time.sleep(0.02)
 
     def _launch(self) -> "subprocess.Popen[bytes]":
-        # Nothing of a test must outlive the machine; what is killed keeps what it wrote even so.
-        settings = {"fsync": "off", "full_page_writes": "off", "autovacuum": "off", "shared_buffers": "32MB"}
-        flags = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        flags = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
         listen = ["-h", HOST, "-p", str(self.postgres.port), "-k", ""]
         command = [binary("postgres"), "-D", str(self._folder / "data"), *listen, *flags]
         return subprocess.Popen(command, user=self._user, cwd="/", stderr=subprocess.DEVNULL)

@@ -1,0 +1,102 @@
+"""Readings into PostgreSQL, once per event id, as a contender: our store, or asyncpg by hand.
+
+Modes: `ours`; `unnest`, one statement with ON CONFLICT; `copy`, COPY to a temporary table and INSERT SELECT.
+"""
+
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from bench.report import Meter, Task
+from handlers.stores.opening import open_stores
+from handlers.stores.readings import Reading
+from streamproc.adapters.store import StoreOptions
+
+Write = Callable[[Sequence[Reading]], Awaitable[object]]
+COLUMNS = "scope, event_id, fingerprint, sensor_id, timestamp, temperature, humidity, processed_at"
+KEPT = (
+    "ON CONFLICT (scope, event_id) DO UPDATE SET deliveries = readings.deliveries + 1 "
+    "WHERE readings.fingerprint = excluded.fingerprint"
+)
+
+
+@dataclass(frozen=True)
+class RowsTask(Task):
+    """Also: the store, its password, and the rows of a batch."""
+
+    store: str = ""
+    password: str = ""
+    batch: int = 1_000
+
+
+def rows(first: int, count: int) -> list[Reading]:
+    """New readings."""
+    now = datetime.now(UTC)
+    return [
+        Reading("bench", f"{n:032x}", n.to_bytes(16), f"s-{n % 1_000}", now, 20.5, 40.0, now)
+        for n in range(first, first + count)
+    ]
+
+
+async def write_all(meter: Meter, task: RowsTask, write: Write) -> None:
+    """Batch by batch, one at a time."""
+    first = 0
+    while not meter.done:
+        await write(rows(first, task.batch))
+        first += task.batch
+        meter.add(task.batch)
+
+
+async def ours(meter: Meter, task: RowsTask) -> None:
+    """The application's store."""
+    async with open_stores(StoreOptions(url=task.store, password=task.password)) as stores:
+        await write_all(meter, task, stores.readings.upsert)
+
+
+async def by_hand(meter: Meter, task: RowsTask) -> None:
+    """One connection of asyncpg."""
+    import asyncpg
+
+    connection = await asyncpg.connect(task.store, password=task.password)
+    await write_all(meter, task, (unnest if task.mode == "unnest" else await copy(connection))(connection))
+
+
+def unnest(connection: Any) -> Write:
+    """One prepared statement a batch."""
+    kinds = "text", "text", "bytea", "text", "timestamptz", "float8", "float8", "timestamptz"
+    parameters = ", ".join(f"${n}::{kind}[]" for n, kind in enumerate(kinds, 1))
+    insert = f"INSERT INTO readings ({COLUMNS}) SELECT * FROM unnest({parameters}) {KEPT}"  # noqa: S608
+
+    async def write(batch: Sequence[Reading]) -> None:
+        await connection.execute(insert, *zip(*batch, strict=True))
+
+    return write
+
+
+async def copy(connection: Any) -> Callable[[Any], Write]:
+    """COPY and one statement a batch, in one transaction."""
+    await connection.execute(f"CREATE TEMP TABLE fresh AS SELECT {COLUMNS} FROM readings WHERE false")  # noqa: S608
+    insert = f"INSERT INTO readings ({COLUMNS}) SELECT * FROM fresh {KEPT}"  # noqa: S608
+
+    async def write(batch: Sequence[Reading]) -> None:
+        async with connection.transaction():
+            await connection.execute("TRUNCATE fresh")
+            await connection.copy_records_to_table("fresh", records=batch, columns=COLUMNS.split(", "))
+            await connection.execute(insert)
+
+    return lambda _connection: write
+
+
+def main(task: RowsTask) -> int:
+    """Writes until all is counted."""
+    import uvloop
+
+    meter = Meter(task)
+    uvloop.run(ours(meter, task) if task.mode == "ours" else by_hand(meter, task))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(RowsTask.from_arguments()))
