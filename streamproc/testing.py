@@ -1,4 +1,4 @@
-"""For authors of functions: run records through an app with no broker and no waiting.
+"""For authors of functions: run records and requests through an app with no broker and no waiting.
 
 `run` is the real pipeline on the broker in memory, in virtual time: order, retries, limits and dead letters are those
 of production, and a retry in an hour takes no time. It has an event loop of its own in a thread; open what is bound
@@ -24,6 +24,8 @@ from streamproc.stream.deadletter import OURS
 from streamproc.stream.decode import Decoder
 from streamproc.stream.options import StreamOptions
 from streamproc.stream.pipeline import Pipeline, Surroundings
+from streamproc.testing_http import Response as Response
+from streamproc.testing_http import request as request
 
 EPOCH = 1_700_000_000.0
 """Seconds since the Unix epoch at which virtual time begins."""

@@ -13,8 +13,9 @@ from typing import Any
 
 from bench.report import Meter, Task
 from streamproc import Answer, App, Created, Http, HttpContext, Problem
+from streamproc.adapters.logs import configure
 from streamproc.service import run
-from streamproc.settings import load
+from streamproc.settings import load, secrets
 
 POOL = 10
 
@@ -80,7 +81,9 @@ def ours(meter: Meter, task: WebTask) -> int:
         "store.password": task.password,
         "mail.directory": str(task.report.parent / "mail"),
     }
-    return run(app, load(None, {}, flags=flags).settings, only="http")
+    settings = load(None, {}, flags=flags).settings
+    configure(settings.log, secrets(settings))
+    return run(app, settings, only="http")
 
 
 def by_hand(meter: Meter, task: WebTask) -> None:

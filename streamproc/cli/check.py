@@ -1,6 +1,7 @@
 """`check`: what `run` would do, without doing it."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -17,7 +18,7 @@ from streamproc.cli.common import (
 from streamproc.errors import ConfigError
 
 if TYPE_CHECKING:
-    from streamproc.app import Stream
+    from streamproc.app import Http, Stream
 
 Found = TypeVar("Found")
 
@@ -44,13 +45,20 @@ def check(*, target: Target, source: Source, as_json: bool) -> None:
         declared, settings = app, loaded.settings
         app = _attempt(problems, lambda: declared.with_options(settings.functions))
         _attempt(problems, lambda: declared.check_topics(settings.stream.topics))
+        for function in declared.http_functions:
+            _attempt(problems, partial(_check_signature, function))
     if problems or app is None or loaded is None:
         raise ConfigError("\n".join(problems))
-    functions = [_describe(function, loaded.settings.stream.topics) for function in app.stream_functions]
+    found = [
+        [_describe(function, loaded.settings.stream.topics) for function in app.stream_functions],
+        [_describe_http(function) for function in app.http_functions],
+    ]
     if as_json:
-        print_json(functions)
-    else:
-        print_table(list(functions[0]), [list(function.values()) for function in functions])
+        print_json([one for several in found for one in several])
+        return
+    for number, several in enumerate(several for several in found if several):
+        click.echo(nl=bool(number))
+        print_table(list(several[0]), [list(one.values()) for one in several])
 
 
 def _attempt(problems: list[str], step: Callable[[], Found]) -> Found | None:
@@ -59,6 +67,26 @@ def _attempt(problems: list[str], step: Callable[[], Found]) -> Found | None:
     except ConfigError as error:
         problems.append(str(error))
         return None
+
+
+def _check_signature(function: "Http") -> None:
+    from streamproc.http.signature import signature
+
+    signature(function)
+
+
+def _describe_http(function: "Http") -> dict[str, Any]:
+    return {
+        "function": function.name,
+        "method": function.method,
+        "path": function.path,
+        "scope": "public" if function.public else function.scope or "any token",
+        "cors": function.cors,
+        "body_bytes_max": function.body_bytes_max,
+        "concurrency": function.concurrency_max,
+        "timeout_s": function.timeout_s,
+        "rate_per_s": function.rate_per_s,
+    }
 
 
 def _describe(function: "Stream", topics: list[str]) -> dict[str, Any]:

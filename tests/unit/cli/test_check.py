@@ -84,3 +84,28 @@ def test_the_app_may_lie_in_another_folder(streamproc: Streamproc, folder: Path)
     (folder / "shop.py").rename(folder / "src" / "store.py")
     assert streamproc("check", "store:app").exit_code == 2
     assert streamproc("check", "store:app", "--app-dir", "src").exit_code == 0
+
+
+API = """
+from streamproc import App, Http
+def get(id: str, ctx): ...
+def odd(thing: int): ...
+app = App(functions=[Http("GET", "/a/{id}", get, scope="a:read"), Http("GET", "/b", get, name="b", public=True)])
+wrong = App(functions=[Http("GET", "/a/{id}", odd)])
+"""
+
+
+def test_http_functions_are_shown_with_their_routes(streamproc: Streamproc, folder: Path) -> None:
+    (folder / "api.py").write_text(API)
+    shown = json.loads(streamproc("check", "api:app", "--json").stdout)
+    assert [(one["function"], one["method"], one["path"], one["scope"]) for one in shown] == [
+        ("get", "GET", "/a/{id}", "a:read"),
+        ("b", "GET", "/b", "public"),
+    ]
+    assert streamproc("check", "api:app").stdout.splitlines()[0].split()[:4] == ["FUNCTION", "METHOD", "PATH", "SCOPE"]
+
+
+def test_a_handler_that_no_request_could_call_is_told(streamproc: Streamproc, folder: Path) -> None:
+    (folder / "api.py").write_text(API)
+    result = streamproc("check", "api:wrong")
+    assert (result.exit_code, result.stderr) == (2, "Error: odd: it must take a parameter named ctx\n")
