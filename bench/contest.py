@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from bench.brokers import say
+from bench.usage import cpu_time_s, memory_mb
 
 ROOT = Path(__file__).parents[1]
 TIME_LIMIT_S = 120.0
 LOOK_S = 0.1
 STOP_S = 5.0
 ENDLESS = 10**15
-PROCESS_CPU_CLOCK = 2
-"""CPUCLOCK_SCHED: glibc makes the id of a process' CPU clock of its inverted id and this (clock_getcpuclockid(3))."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,30 +275,3 @@ class Measurement:
 def _first(reports: Iterator[dict[str, Any]], event: str) -> dict[str, Any]:
     """The next report of an event; several processes may tell the same."""
     return next(report for report in reports if report["event"] == event)
-
-
-def processes(pid: int) -> list[int]:
-    """A process and all below it."""
-    children: list[int] = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        with suppress(OSError):
-            children += map(int, task.read_text().split())
-    return [pid, *(below for child in children for below in processes(child))]
-
-
-def cpu_time_s(pid: int) -> float:
-    """User and system time of a process and those below it, of all threads, in seconds."""
-    total = 0.0
-    for one in processes(pid):
-        with suppress(OSError):  # it has just ended
-            total += time.clock_gettime(~one << 3 | PROCESS_CPU_CLOCK)
-    return total
-
-
-def memory_mb(pid: int) -> float:
-    """Resident memory of a process and those below it, in MiB."""
-    total = 0
-    for one in processes(pid):
-        with suppress(OSError, IndexError):
-            total += int(Path(f"/proc/{one}/statm").read_text().split()[1])
-    return total * os.sysconf("SC_PAGE_SIZE") / 1_048_576

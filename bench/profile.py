@@ -13,9 +13,10 @@ from pathlib import Path
 
 from bench.brokers import Target, say
 from bench.contenders import ours
-from bench.contest import Contender, Course, measured, processes, run_once
+from bench.contest import Contender, Course, measured, run_once
 from bench.table import table
 from bench.topics import Filling, filled
+from bench.usage import processes
 from streamproc.errors import ConfigError
 
 MODES = {"throughput": ("batch", 1_000), "per_record": ("record", 1_000), "waiting_handlers": ("waiting", 10_000)}

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.contest import Contender, ContenderError, Course, Results, cpu_time_s, idle, play, run_once, running
+from bench.contest import Contender, ContenderError, Course, Results, idle, play, run_once, running
+from bench.usage import cpu_time_s
 
 BODY = """
 import json, sys, time
