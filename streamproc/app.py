@@ -134,6 +134,9 @@ class Http:
             raise ConfigError(f"Http({self.method!r}, {self.path!r}): no such method")
         if not _PATH.fullmatch(self.path):
             raise ConfigError(f"Http({self.method!r}, {self.path!r}): write the path as in /users/{{id}}")
+        named = re.findall(r"{\w+}", self.path)
+        if len(named) != len(set(named)):
+            raise ConfigError(f"Http({self.method!r}, {self.path!r}): the path names a parameter twice")
         if not callable(self.handler) or not self.name:
             raise ConfigError(f"Http({self.method!r}, {self.path!r}): the handler must be a function with a name")
         if self.public and self.scope:
@@ -225,10 +228,14 @@ class App:
 
     def _check_routes(self) -> None:
         routes: dict[tuple[str, str], Http] = {}
+        paths: dict[str, str] = {}
         for function in self.http_functions:
-            route = (function.method, re.sub(r"{\w+}", "{}", function.path))
-            if routes.setdefault(route, function) is not function:
-                raise ConfigError(f"App: {routes[route].name} and {function.name} both answer {' '.join(route)}")
+            shape = re.sub(r"{\w+}", "{}", function.path)
+            first = routes.setdefault((function.method, shape), function)
+            if first is not function:
+                raise ConfigError(f"App: {first.name} and {function.name} both answer {function.method} {shape}")
+            if paths.setdefault(shape, function.path) != function.path:
+                raise ConfigError(f"App: {paths[shape]} and {function.path} are one path: name its parameters alike")
 
     @property
     def stream_functions(self) -> Sequence[Stream]:

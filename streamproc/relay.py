@@ -7,6 +7,7 @@ A crash between send and remove sends again, with the same event id. One relay p
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -50,6 +51,8 @@ class Relay:
                         await self._publish_all(waiting)
             except StoreError as error:
                 log.warning("the outbox cannot be read: %s", error)
+            except Exception:
+                log.exception("the relay failed and starts again")
             finally:
                 self._active = False
             await self._rest()
@@ -80,22 +83,24 @@ class Relay:
                 await self._until_kicked()
 
     async def _publish(self, waiting: Waiting, batch: Sequence[tuple[int, OutRecord]]) -> None:
-        errors = await self._producer.send([record for _, record in batch])
         done: list[int] = []
-        held: set[bytes | None] = set()
-        for (number, record), error in zip(batch, errors, strict=True):
-            if isinstance(error, RecordTooLarge):
-                self._set_aside(number, record)
-            elif error is not None:
-                held.add(record.key)
-            elif record.key not in held:
-                done.append(number)
+        held: dict[bytes | None, BrokerError] = {}
+        for turn in _turns(batch):
+            sent = [one for one in turn if one[1].key is None or one[1].key not in held]
+            errors = await self._producer.send([record for _, record in sent])
+            for (number, record), error in zip(sent, errors, strict=True):
+                if isinstance(error, RecordTooLarge):
+                    self._set_aside(number, record)
+                elif error is not None:
+                    held[record.key] = error
+                else:
+                    done.append(number)
         if done:
             await waiting.remove(done)
             self._published += len(done)
             self._waiting -= len(done)
         if held:
-            self._complain(errors)
+            log.warning("events of %d keys were not published: %s", len(held), next(iter(held.values())))
             await self._rest()
 
     def _set_aside(self, number: int, record: OutRecord) -> None:
@@ -108,10 +113,6 @@ class Relay:
             record.topic,
         )
 
-    def _complain(self, errors: Sequence[BrokerError | None]) -> None:
-        refused = [error for error in errors if error is not None]
-        log.warning("%d events of the outbox were not published: %s", len(refused), refused[0])
-
     async def _until_kicked(self) -> None:
         with suppress(TimeoutError):
             async with asyncio.timeout(LOOK_S):
@@ -119,3 +120,16 @@ class Relay:
 
     async def _rest(self) -> None:
         await asyncio.sleep(0.05 if self._stopping else STAND_BY_S)
+
+
+def _turns(batch: Sequence[tuple[int, OutRecord]]) -> Sequence[Sequence[tuple[int, OutRecord]]]:
+    """The batch in turns that hold no key twice: an event is sent when the broker has the one before it."""
+    turns: list[list[tuple[int, OutRecord]]] = []
+    seen: Counter[bytes | None] = Counter()
+    for one in batch:
+        turn = seen[one[1].key]
+        if turn == len(turns):
+            turns.append([])
+        turns[turn].append(one)
+        seen[one[1].key] += one[1].key is not None
+    return turns

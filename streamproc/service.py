@@ -138,6 +138,7 @@ async def serve(
         finally:
             stop.set()
             await closing
+        drained = drained and not (gateway is not None and gateway.busy)
         log.info("stopped" if drained else "stopped with calls unfinished: their records will be delivered again")
         return drained
 

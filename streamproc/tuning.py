@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import resource
 from contextlib import suppress
 
 COLLECT_AFTER = 50_000
@@ -17,6 +18,7 @@ def tune() -> None:
     """To be called once, when all that lives as long as the process is built."""
     _collect_rarely()
     _keep_freed_memory()
+    _open_many_files()
 
 
 def _collect_rarely() -> None:
@@ -36,3 +38,10 @@ def _keep_freed_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT_BYTES)
         libc.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+
+
+def _open_many_files() -> None:
+    """A connection is a file, and the usual limit of 1,024 stands only for programs that use select(2)."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):  # a system whose own limit is lower
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -4,7 +4,7 @@ import asyncio
 import re
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import AsyncExitStack, suppress
 from copy import copy
 from email.message import EmailMessage
@@ -56,7 +56,7 @@ class SmtpMailer:
             if kept is not None:
                 try:
                     return await self._use(kept, mail)
-                except SmtpError:
+                except SmtpError:  # a kept connection may have ended unseen: then a new one is tried at once
                     if kept.is_ready or kept.data_begun:
                         raise
             await self._use(await self._connect(), mail)
@@ -116,7 +116,7 @@ class SmtpMailer:
             local_hostname="localhost",
         )
         try:
-            await self._in_time(smtp.connect())
+            await _in_time(smtp.connect(), options.timeout_s)
             await self._greet(smtp)
         except (SMTPException, OSError, ValueError) as error:
             smtp.close()
@@ -124,32 +124,28 @@ class SmtpMailer:
         except BaseException:
             smtp.close()
             raise
-        connection = _Connection(smtp, self._in_time)
+        connection = _Connection(smtp, options.timeout_s)
         self._connected.add(connection)
         return connection
 
     async def _greet(self, smtp: SMTP) -> None:
-        name = _own_name(smtp)
-        await self._in_time(smtp.ehlo(hostname=name))
+        name, timeout_s = _own_name(smtp), self._options.timeout_s
+        await _in_time(smtp.ehlo(hostname=name), timeout_s)
         if self._options.tls == "starttls":
-            await self._in_time(smtp.starttls())
-            await self._in_time(smtp.ehlo(hostname=name))
+            await _in_time(smtp.starttls(), timeout_s)
+            await _in_time(smtp.ehlo(hostname=name), timeout_s)
         if self._options.username:
             await self._log_in(smtp)
 
     async def _log_in(self, smtp: SMTP) -> None:
         try:
             password = await asyncio.to_thread(self._password)
-            await self._in_time(smtp.login(self._options.username, password))
+            await _in_time(smtp.login(self._options.username, password), self._options.timeout_s)
         except ConfigError as error:
             raise SmtpError(str(error)) from None
         except SMTPResponseException as error:  # its text may repeat what was sent
             what = "the credentials are refused" if error.code // 100 == 5 else "the login failed"
             raise SmtpError(f"{what} ({error.code})") from None
-
-    async def _in_time(self, step: Awaitable[object]) -> None:
-        async with asyncio.timeout(self._options.timeout_s):
-            await step
 
     def _password(self) -> str:
         file = self._options.password_file
@@ -183,9 +179,9 @@ class _Mail(NamedTuple):
 class _Connection:
     """A connection to the server; `is_ready` for a message unless it was left in the middle of one."""
 
-    def __init__(self, smtp: SMTP, in_time: Callable[[Awaitable[object]], Awaitable[None]]) -> None:
+    def __init__(self, smtp: SMTP, timeout_s: float) -> None:
         self._smtp = smtp
-        self._in_time = in_time
+        self._timeout_s = timeout_s
         self._transport = cast(asyncio.WriteTransport, smtp.transport)
         self.is_ready = True
         self.data_begun = False
@@ -199,11 +195,12 @@ class _Connection:
         """Sends a message. After an error that is no answer, it may have been taken if `data_begun`."""
         content = self._content(mail.message)
         self.is_ready = self.data_begun = False
-        await self._in_time(self._smtp.mail(mail.sender, options=[] if content.isascii() else ["BODY=8BITMIME"]))
+        options = [] if content.isascii() else ["BODY=8BITMIME"]
+        await _in_time(self._smtp.mail(mail.sender, options=options), self._timeout_s)
         for recipient in mail.recipients:
-            await self._in_time(self._smtp.rcpt(recipient))
+            await _in_time(self._smtp.rcpt(recipient), self._timeout_s)
         self.data_begun = True
-        await self._in_time(self._smtp.data(content))
+        await _in_time(self._smtp.data(content), self._timeout_s)
         self.is_ready = True
 
     def _content(self, message: EmailMessage) -> bytes:
@@ -216,7 +213,7 @@ class _Connection:
         """Makes the connection ready again after a refusal, where that can be done."""
         if code // 100 in (4, 5) and code != _SHUTTING_DOWN:
             with suppress(SMTPException, OSError):
-                await self._in_time(self._smtp.rset())
+                await _in_time(self._smtp.rset(), self._timeout_s)
                 self.is_ready = True
 
     async def quit(self) -> None:
@@ -227,6 +224,11 @@ class _Connection:
     def drop(self) -> None:
         """Ends the connection at once: what was not yet sent is not sent later."""
         self._transport.abort()
+
+
+async def _in_time(step: Awaitable[object], timeout_s: float) -> None:
+    async with asyncio.timeout(timeout_s):
+        await step
 
 
 def _addresses(message: EmailMessage, *headers: str) -> list[str]:

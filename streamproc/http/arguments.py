@@ -1,5 +1,6 @@
 """From a request's parts to the arguments of a handler, or to the answer that says what is wrong. Pure."""
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, get_args, get_origin
@@ -14,6 +15,7 @@ QUERY_FIELDS_MAX = 100
 _PATH_OF_ERROR = re.compile(r" - at `\$[^`]*`$")
 _FIRST_FIELD = re.compile(r"`\$\.(\w+)")
 _JSON = re.compile(r"application/([\w.+-]+\+)?json", re.IGNORECASE)
+_ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _NUL = "must not hold the character NUL"
 
 
@@ -33,6 +35,7 @@ class Arguments:
         self._parameters = [(one, one.is_text) for one in (*signature.path.values(), *signature.query.values())]
         self._decoder = msgspec.json.Decoder(signature.body_type) if signature.body_name else None
         self._fields = _fields(signature.body_type)
+        self._members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
     @property
     def takes_body(self) -> bool:
@@ -53,9 +56,12 @@ class Arguments:
                 problems[parameter.name] = _NUL
             else:
                 try:
-                    values[parameter.name] = msgspec.convert(text, parameter.type, strict=is_text)
+                    value = values[parameter.name] = msgspec.convert(text, parameter.type, strict=is_text)
                 except msgspec.ValidationError as error:
                     problems[parameter.name] = _complaint(parameter.type, error)
+                else:
+                    if isinstance(value, float) and not math.isfinite(value):
+                        problems[parameter.name] = "must be a finite number"
         if problems:
             raise Refusal(Problem(400, "Invalid request", problems))
         return values
@@ -68,38 +74,38 @@ class Arguments:
             raise Refusal(Problem(415, "Content-Type must be application/json"))
         try:
             value = self._decoder.decode(body or b"{}")
-            if b"\\u0000" in body and _has_nul(msgspec.json.decode(body)):
-                raise Refusal(Problem(400, "Invalid request", {"body": _NUL}))
-        except Refusal:
-            raise
         except Exception as error:  # a check of the struct's own may raise anything
             raise Refusal(self._problem(body or b"{}", error)) from None
+        if b"\\u0000" in body and _ESCAPED_NUL.search(body):
+            raise Refusal(Problem(400, "Invalid request", {"body": _NUL}))
         return {self._signature.body_name: value}
 
     def _problem(self, body: bytes, error: Exception) -> Problem:
         if isinstance(error, RecursionError):
             return Problem(400, "Invalid JSON", {"body": "nested too deeply"})
-        try:
-            raw = msgspec.json.decode(body)
-        except Exception:
+        if _is_malformed(error):
             return Problem(400, "Invalid JSON")
-        if self._fields and isinstance(raw, dict):
-            missing = [name for name, field in self._fields.items() if field.required and raw.get(name) in (None, "")]
-            if missing:
-                return Problem(400, _are_required([name for name, field in self._fields.items() if field.required]))
-            problems = self._problems(raw)
+        if self._fields and body.lstrip().startswith(b"{"):
+            try:
+                members = {name: bytes(raw) for name, raw in self._members.decode(body).items()}
+            except Exception:
+                return Problem(400, "Invalid JSON")
+            required = [name for name, field in self._fields.items() if field.required]
+            if any(members.get(name, b"null") in (b"null", b'""') for name in required):
+                return Problem(400, _are_required(required))
+            problems = self._problems(members)
             if problems:
                 return Problem(400, "Invalid request", problems)
         text = str(error) if isinstance(error, msgspec.ValidationError | ValueError) else "not accepted"
         found = _FIRST_FIELD.search(text)
         return Problem(400, "Invalid request", {found[1] if found else "body": _plain(text)})
 
-    def _problems(self, raw: Mapping[str, Any]) -> dict[str, str]:
-        problems = {name: "not a known field" for name in raw.keys() - self._fields.keys()}
+    def _problems(self, members: Mapping[str, bytes]) -> dict[str, str]:
+        problems = {name: "not a known field" for name in members if name not in self._fields}
         for name, field in self._fields.items():
-            if name in raw:
+            if name in members:
                 try:
-                    msgspec.convert(raw[name], field.type, str_keys=True)
+                    msgspec.json.decode(members[name], type=field.type)
                 except Exception as error:
                     problems[name] = _complaint(field.type, error)
         return dict(list(problems.items())[:QUERY_FIELDS_MAX])
@@ -149,9 +155,6 @@ def _parse_query(query_string: bytes, known: Mapping[str, Parameter]) -> dict[st
     return given
 
 
-def _has_nul(value: Any) -> bool:
-    if isinstance(value, str):
-        return "\0" in value
-    if isinstance(value, dict):
-        return any(_has_nul(key) or _has_nul(one) for key, one in value.items())
-    return isinstance(value, list) and any(map(_has_nul, value))
+def _is_malformed(error: Exception) -> bool:
+    is_about_json = isinstance(error, msgspec.DecodeError | UnicodeDecodeError)
+    return is_about_json and not isinstance(error, msgspec.ValidationError)

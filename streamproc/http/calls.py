@@ -117,5 +117,5 @@ class Calls:
 def _without_stop(handler: Callable[..., Any], arguments: dict[str, Any]) -> Any:
     try:
         return handler(**arguments)
-    except StopIteration as error:  # which no future takes: whoever waits for it would wait for ever
-        raise RuntimeError("the function raised StopIteration") from error
+    except (StopIteration, GeneratorExit) as error:  # no future takes the one, and the other ends those who wait for it
+        raise RuntimeError(f"the function raised {type(error).__name__}") from error

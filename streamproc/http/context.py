@@ -8,6 +8,8 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from streamproc.http.answer import Problem
+from streamproc.http.arguments import Refusal
 from streamproc.http.auth import Caller
 from streamproc.model import Event, OutRecord
 from streamproc.stream.options import StreamOptions
@@ -16,6 +18,8 @@ from streamproc.stream.wrap import wrap
 S = TypeVar("S")
 
 _REQUESTS = uuid.UUID("8a6e3d0e-55a2-4c58-9d0c-6a3f5b1f7a11")
+_OVERHEAD_BYTES = 200
+"""At most what the broker adds to the parts of a record."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -109,4 +113,12 @@ class HttpContext(Generic[S]):
         )
         if self.traceparent:
             headers = [*headers, ("traceparent", self.traceparent.encode())]
-        return OutRecord(topic, value, key.encode(), headers)
+        record = OutRecord(topic, value, key.encode(), headers)
+        if _size(record) > options.max_record_bytes:  # it would wait in the outbox for ever, or be a dead letter
+            raise Refusal(Problem(413, f"The event is larger than {options.max_record_bytes} bytes"))
+        return record
+
+
+def _size(record: OutRecord) -> int:
+    headers = sum(len(name.encode()) + len(value or b"") for name, value in record.headers)
+    return len(record.value or b"") + len(record.key or b"") + headers + _OVERHEAD_BYTES

@@ -5,9 +5,10 @@
 What can be refused is refused before anything is read or done: a request without a token costs no body.
 """
 
+import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,6 +76,8 @@ class _Request:
         self.path: str = scope["path"]
         self.query: bytes = scope["query_string"]
         self.headers: dict[bytes, str] = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        if len(self.headers) < len(scope["headers"]):
+            self.headers = _joined(scope["headers"])
         self.client: str = (scope.get("client") or ("",))[0]
         self.receive = receive
         trace_id, self.traceparent = trace.trace(self.headers.get(b"traceparent", ""))
@@ -102,7 +105,7 @@ class Gateway:
         began = self._around.now()
         request = _Request(scope, receive)
         found = self._routes.find(request.path) or Found({}, {})
-        route = found.by_method.get("GET" if request.method == "HEAD" else request.method)
+        route = found.by_method.get(_answered_as(request.method))
         try:
             if route is None:
                 answer = await self._answer_unrouted(request, found)
@@ -115,8 +118,9 @@ class Gateway:
         except Exception:
             log.exception("a request failed", extra={"request_id": request.request_id})
             answer = problem(Problem(500, "Internal server error"))
-        if route is not None and (origin := request.header(b"origin")):
-            answer = answer._replace(headers={**answer.headers, **cors.answer_headers(route.function, origin)})
+        if route is not None and route.function.cors:
+            allowed = cors.answer_headers(route.function, request.header(b"origin"))
+            answer = answer._replace(headers={**answer.headers, **allowed})
         counts = self._unrouted if route is None else route.calls.answers
         counts[answer.status] = counts.get(answer.status, 0) + 1
         if answer.status != CLIENT_GONE:
@@ -138,7 +142,7 @@ class Gateway:
                 request.receive,
                 request.header(b"content-length"),
                 bytes_max=function.body_bytes_max,
-                part_timeout_s=self._around.options.head_timeout_s,
+                timeout_s=self._around.options.head_timeout_s,
             )
             arguments |= route.arguments.of_body(request.header(b"content-type"), body)
         if route.calls.full:
@@ -180,8 +184,12 @@ class Gateway:
         except (BrokerError, StoreError) as error:
             context.log.warning("%s failed: %s: %s", context.function, type(error).__name__, error)
             return problem(Problem(503, "Service unavailable", headers=RETRY_AFTER))
-        except Exception:
-            context.log.exception("%s failed", context.function)
+        except Refusal as refusal:
+            return problem(refusal.problem)
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                raise
+            context.log.exception("%s failed", context.function)  # also by SystemExit, which must not end the server
             return problem(Problem(500, "Internal server error"))
         finally:
             if context.stored:
@@ -194,7 +202,7 @@ class Gateway:
             return self._documents[request.path]
         if not found.by_method:
             return problem(Problem(404, "Not found"))
-        asked = found.by_method.get(request.header(b"access-control-request-method"))
+        asked = found.by_method.get(_answered_as(request.header(b"access-control-request-method")))
         if request.method == "OPTIONS" and asked is not None and request.header(b"origin"):
             return Rendered(204, cors.preflight_headers(asked.function, request.header(b"origin")), b"")
         return problem(Problem(405, "Method not allowed", headers={"allow": found.allow}))
@@ -224,15 +232,38 @@ class Gateway:
         answers = {one.function.name: dict(one.calls.answers) for one in self._functions}
         return HttpSnapshot(functions, answers | {"other": dict(self._unrouted)})
 
+    @property
+    def busy(self) -> bool:
+        """Whether calls still run; after `close`, those that nothing can end."""
+        return any(one.calls.in_flight for one in self._functions)
+
     def close(self) -> None:
         """Cancels what still runs."""
         for one in self._functions:
             one.calls.close()
 
 
+def _joined(headers: Sequence[tuple[bytes, bytes]]) -> dict[bytes, str]:
+    """A header that comes twice is one with both values (RFC 9110, 5.2), so two tokens are none."""
+    found: dict[bytes, str] = {}
+    for name, value in headers:
+        text = value.decode("latin-1")
+        found[name] = f"{found[name]}, {text}" if name in found else text
+    return found
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _answered_as(method: str) -> str:
+    return "GET" if method == "HEAD" else method
+
+
 def _idempotency_key(request: _Request) -> str:
     key = request.header(b"idempotency-key")
-    if len(key) > 255 or not key.isascii() or not key.isprintable():
+    if not 0 < len(key) <= 255 or not key.isascii() or not key.isprintable():
         raise Refusal(Problem(400, "Invalid request", {"Idempotency-Key": "not 1 to 255 printable ASCII characters"}))
     return key
 

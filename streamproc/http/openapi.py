@@ -7,6 +7,7 @@ from typing import Any, Union, get_args, get_origin
 import msgspec
 
 from streamproc.app import App, Http
+from streamproc.errors import ConfigError
 from streamproc.http.answer import Accepted, Created, NoContent, Problem
 from streamproc.http.signature import Parameter, Signature, signature
 
@@ -25,9 +26,12 @@ _STATUSES = {Created: 201, Accepted: 202, NoContent: 204, NoneType: 204}
 def document(app: App, *, title: str, version: str) -> dict[str, Any]:
     """The document. Raises ConfigError for a function whose types cannot be described."""
     functions = [(function, signature(function)) for function in app.http_functions]
-    types = list(dict.fromkeys(hint for _, one in functions for hint in _types(one)))
-    described, components = msgspec.json.schema_components(types, ref_template=REFERENCE)
-    schemas = dict(zip(map(repr, types), described, strict=True))
+    types = {repr(hint): hint for _, one in functions for hint in _types(one)}
+    try:
+        described, components = msgspec.json.schema_components(types.values(), ref_template=REFERENCE)
+    except TypeError as error:
+        raise ConfigError(f"of an HTTP function, {str(error).splitlines()[-1]}") from None
+    schemas = dict(zip(types, described, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for function, one in functions:
         paths.setdefault(function.path, {})[function.method.lower()] = _operation(function, one, schemas)

@@ -28,7 +28,9 @@ class HttpOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     )
     connections_max: Annotated[int, Meta(ge=1, description="beyond these, callers get 503")] = 10_000
     keep_alive_s: Annotated[float, Meta(gt=0, description="idle connections are closed after this")] = 5.0
-    head_timeout_s: Annotated[float, Meta(gt=0, description="for a request's head and each part of its body")] = 10.0
+    head_timeout_s: Annotated[
+        float, Meta(gt=0, description="for a request's head; for its body too, and 1 s more per 1,000 bytes")
+    ] = 10.0
     access_log: Annotated[bool, Meta(description="a line per request")] = True
 
 

@@ -1,6 +1,7 @@
 """From what a function returned to an answer's status, headers and bytes. Pure."""
 
 import gzip
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ GZIP_BYTES_MIN = 1_400
 GZIP_LEVEL = 4
 JSON: Mapping[str, str] = {"content-type": "application/json"}
 
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -44,9 +46,17 @@ def render(returned: object) -> Rendered:
 
 
 def problem(found: Problem) -> Rendered:
-    """The answer of an error."""
-    headers = {name.lower(): _checked(value) for name, value in found.headers.items()}
+    """The answer of an error. Raises HandlerError for what cannot be one."""
+    if not 400 <= found.status <= 599:
+        raise HandlerError(f"it returned a Problem with the status {found.status}, which is none of an error")
+    headers = {_checked_name(name): _checked(value) for name, value in found.headers.items()}
     return Rendered(found.status, {**JSON, **headers}, _encode(found.to_json()))
+
+
+def _checked_name(name: str) -> str:
+    if not _HEADER_NAME.fullmatch(name):
+        raise HandlerError(f"a header of the answer has a name it must not: {name[:100]!r}")
+    return name.lower()
 
 
 def _checked(value: str) -> str:
@@ -67,8 +77,8 @@ def compressed(answer: Rendered, accept_encoding: str) -> Rendered:
 
 
 def _takes_gzip(accept_encoding: str) -> bool:
+    weights: dict[str, bool] = {}
     for part in accept_encoding.lower().split(","):
         coding, _, weight = part.replace(" ", "").partition(";q=")
-        if coding in ("gzip", "*") and weight.strip("0.") != "" if weight else coding in ("gzip", "*"):
-            return True
-    return False
+        weights[coding] = weight == "" or weight.strip("0.") != ""
+    return weights.get("gzip", weights.get("*", False))

@@ -8,10 +8,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from streamproc.errors import ConfigError
 from streamproc.http.options import HttpOptions
+from streamproc.http.protocol import Protocol
+
+CANCELLED_S = 1.0
+"""For functions to end that were cancelled when the server stopped."""
 
 
 class _Server(uvicorn.Server):
@@ -21,81 +24,17 @@ class _Server(uvicorn.Server):
         yield
 
 
-class _Joined(asyncio.Transport):
-    """A transport that sends an answer's head with its body: uvicorn writes them apart, a system call each."""
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__()
-        self._loop = loop
-        self._held = b""
-        self._write = transport.write
-        self._close = transport.close
-        self.abort = transport.abort  # type: ignore[method-assign]
-        self.is_closing = transport.is_closing  # type: ignore[method-assign]
-        self.get_extra_info = transport.get_extra_info  # type: ignore[method-assign]
-        self.pause_reading = transport.pause_reading  # type: ignore[method-assign]
-        self.resume_reading = transport.resume_reading  # type: ignore[method-assign]
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        if self._held:
-            held, self._held = self._held, b""
-            self._write(held + data)
-        elif data[-4:] == b"\r\n\r\n":
-            self._held = bytes(data)
-            self._loop.call_soon(self._flush)  # an answer may have no body, or a late one
-        else:
-            self._write(data)
-
-    def _flush(self) -> None:
-        if self._held:
-            self.write(b"")
-
-    def close(self) -> None:
-        self._flush()
-        self._close()
-
-
-class _Protocol(HttpToolsProtocol):
-    """Closes a connection whose request's head takes too long: uvicorn itself would wait for ever."""
-
-    head_timeout_s = 10.0
-    _head_timer: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(_Joined(transport, self.loop))
-        self._head_timer = self.loop.call_later(self.head_timeout_s, transport.close)
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        if self._head_timer is None:
-            self._head_timer = self.loop.call_later(self.head_timeout_s, self.transport.close)
-
-    def on_headers_complete(self) -> None:
-        self._stop_timer()
-        super().on_headers_complete()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_timer()
-        super().connection_lost(exc)
-
-    def _stop_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
-
-
 def serve_public(
     app: Any, options: HttpOptions, stop_s: float, *, reuse_port: bool = False
 ) -> AbstractAsyncContextManager[str]:
     """Serves an application to callers who are not trusted, within the limits of the options."""
-    protocol = type("Protocol", (_Protocol,), {"head_timeout_s": options.head_timeout_s})
+    limits = {"head_timeout_s": options.head_timeout_s, "connections_max": options.connections_max}
     return serve(
         app,
         options.listen,
         "http.listen",
         stop_s=stop_s,
-        http=protocol,
-        limit_concurrency=options.connections_max,
+        http=type("PublicProtocol", (Protocol,), limits),
         timeout_keep_alive=options.keep_alive_s,
         reuse_port=reuse_port,
     )
@@ -119,7 +58,7 @@ async def serve(
             "access_log": False,
             "proxy_headers": False,
         }
-        config = uvicorn.Config(app, **{"http": "httptools", "server_header": False, **fixed, **more})
+        config = uvicorn.Config(app, **{"http": Protocol, "server_header": False, **fixed, **more})
         server = _Server(config)
         serving = asyncio.create_task(server.serve(sockets=[listener]), name=setting)
         try:
@@ -137,6 +76,8 @@ async def _stop(server: _Server, serving: asyncio.Task[None], stop_s: float) -> 
             connection.transport.abort()
         for task in list(server.server_state.tasks):
             task.cancel()
+        await asyncio.wait({serving}, timeout=CANCELLED_S)
+        server.force_exit = True  # a function goes on even now
     await serving
 
 

@@ -59,6 +59,11 @@ def signature(function: Http) -> Signature:
     for name in in_path:
         if name not in parameters:
             raise ConfigError(f"{function.name}: the path names {{{name}}}, which it does not take")
+        if name == CONTEXT or not _is_simple(hints.get(name, str)):
+            raise ConfigError(f"{function.name}: {{{name}}} of the path cannot become {hints.get(name)}")
+    for name, parameter in parameters.items():
+        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            raise ConfigError(f"{function.name}: it is called with names, which its parameter {name!r} has no use for")
     path: dict[str, Parameter] = {}
     query: dict[str, Parameter] = {}
     bodies: dict[str, Any] = {}

@@ -13,6 +13,10 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from streamproc.adapters.mail import MailOptions
 
+GREETED = ["connect", "EHLO"]
+ANSWERED = ["MAIL", "RCPT", "DATA", "end"]
+STAGES = [*GREETED, *ANSWERED, "content"]
+"""Of a message without TLS and login: `end` is after the final dot, `content` before it."""
 CUT, HANG, WAIT = "cut", "hang", "wait"
 """Ends the connection; never answers; answers once `gate` is set."""
 
@@ -29,8 +33,7 @@ class Received(NamedTuple):
 class MailServer:
     """Listens on 127.0.0.1. `options` are aiosmtpd's; `ssl` is for TLS from the first byte.
 
-    `faults` has, by stage, what comes instead of the next good answers: `connect`, a command, `end`, which is after the
-    final dot, or `content`, which is before it. It is an answer, or one of CUT, HANG and WAIT.
+    `faults` has, by stage or command, what comes instead of the next good answers: others, or CUT, HANG and WAIT.
     """
 
     def __init__(self, *, ssl: ssl.SSLContext | None = None, **options: Any) -> None:

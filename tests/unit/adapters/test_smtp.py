@@ -1,19 +1,13 @@
-"""SMTP where it goes wrong: refusals, cuts and silence at each step, and the connections that are kept."""
+"""SMTP where it goes wrong: refusals, cuts and silence at each step, and addresses that cannot be."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from email.message import EmailMessage
 
 import pytest
 
-from streamproc.adapters import smtp
 from streamproc.adapters.smtp import SmtpError, SmtpMailer
 from streamproc.errors import MailRefused
-from tests.contract.mail_server import CUT, HANG, WAIT, MailServer, mail, until
-
-ANSWERED = ["MAIL", "RCPT", "DATA", "end"]
-GREETED = ["connect", "EHLO"]
-STEPS = [*GREETED, *ANSWERED, "content"]
+from tests.contract.mail_server import ANSWERED, CUT, GREETED, HANG, STAGES, MailServer, mail, until
 
 
 @pytest.fixture
@@ -71,7 +65,7 @@ async def test_a_refusal_for_good_of_all_messages_is_not(
     assert await failure(mailer) == f"mail server 127.0.0.1:{server.port}: {answer}"
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", STAGES)
 async def test_a_cut_is_an_error_and_a_repeat_arrives(server: MailServer, mailer: SmtpMailer, step: str) -> None:
     server.faults[step] = [CUT]
     await failure(mailer)
@@ -81,7 +75,7 @@ async def test_a_cut_is_an_error_and_a_repeat_arrives(server: MailServer, mailer
     assert len(server.mails) == 1 + (step == "end")
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", STAGES)
 async def test_silence_is_an_error(server: MailServer, step: str) -> None:
     server.faults[step] = [HANG]
     mailer = SmtpMailer(server.mail_options(timeout_s=0.1))
@@ -140,117 +134,6 @@ async def test_a_mail_server_that_is_gone_is_an_error_until_it_is_back(server: M
 async def test_a_host_that_does_not_exist_is_an_error(server: MailServer) -> None:
     for host in ("host.invalid", "a..b", "."):
         assert (await failure(SmtpMailer(server.mail_options(host=host)))).startswith(f"mail server {host}:")
-
-
-async def test_no_more_connections_are_made_than_allowed(server: MailServer) -> None:
-    mailer = SmtpMailer(server.mail_options(connections=4))
-    queue = list(range(100))
-
-    async def work() -> None:
-        while queue:
-            await mailer.send(mail(queue.pop()))
-
-    await asyncio.gather(*(work() for _ in range(8)))
-    assert (len(server.mails), server.connections, server.open_max) == (100, 4, 4)
-    assert set(server.commands) == {"EHLO", "MAIL", "RCPT", "DATA"}
-    await mailer.close()
-    await until(lambda: not server.open)
-    assert server.commands.count("QUIT") == 4
-
-
-async def test_one_after_the_other_needs_one_connection(server: MailServer, mailer: SmtpMailer) -> None:
-    for number in range(5):
-        await mailer.send(mail(number))
-    assert server.connections == 1
-
-
-async def test_what_was_given_up_does_not_go_out_later(server: MailServer) -> None:
-    mailer = SmtpMailer(server.mail_options(timeout_s=0.1))
-    large = mail()
-    large.set_payload(("x" * 900 + "\n") * 15_000)
-    server.faults["content"] = [WAIT]
-    with pytest.raises(SmtpError, match="no answer"):
-        await mailer.send(large)
-    server.gate.set()
-    await until(lambda: not server.open)
-    assert server.mails == []
-
-
-@pytest.mark.parametrize("ended", [0, 1])
-async def test_a_kept_connection_is_used_before_a_new_one_is_made(
-    server: MailServer, mailer: SmtpMailer, ended: int
-) -> None:
-    await asyncio.gather(mailer.send(mail(1)), mailer.send(mail(2)))
-    sorted(server.open, key=id)[ended].hang_up()
-    await until(lambda: len(server.open) == 1)
-    await mailer.send(mail(3))
-    assert (len(server.mails), server.connections) == (3, 2)
-
-
-async def test_connections_the_server_has_ended_meanwhile_are_replaced(server: MailServer, mailer: SmtpMailer) -> None:
-    for _ in range(2):
-        await asyncio.gather(*(mailer.send(mail(number)) for number in range(4)))
-        server.hang_up()
-        await until(lambda: not server.open)
-    assert (len(server.mails), server.connections) == (8, 8)
-
-
-async def test_a_connection_that_was_idle_for_long_is_replaced(
-    server: MailServer, mailer: SmtpMailer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await mailer.send(mail(1))
-    await mailer.send(mail(2))
-    assert server.connections == 1
-    monkeypatch.setattr(smtp, "IDLE_S", -1.0)
-    await mailer.send(mail(3))
-    await until(lambda: len(server.open) == 1)
-    assert server.connections == 2
-
-
-@pytest.mark.parametrize("step", STEPS)
-async def test_a_send_that_is_cancelled_leaves_no_connection_behind(server: MailServer, step: str) -> None:
-    mailer = SmtpMailer(server.mail_options(connections=1))
-    for _ in range(3):
-        server.faults[step] = [HANG]
-        sending = asyncio.ensure_future(mailer.send(mail(1)))
-        await until(lambda: server.open and not server.faults[step])
-        waiting = asyncio.ensure_future(mailer.send(mail(2)))
-        await asyncio.sleep(0)
-        sending.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await sending
-        await waiting
-        await until(lambda: len(server.open) == 1)
-        server.hang_up()
-        await until(lambda: not server.open)
-    assert sum(b"<2@x>" in received.content for received in server.mails) == 3
-    await mailer.close()
-
-
-async def test_closing_waits_for_what_is_being_sent(server: MailServer, mailer: SmtpMailer) -> None:
-    server.faults["end"] = [WAIT]
-    sending = asyncio.ensure_future(mailer.send(mail(1)))
-    await until(lambda: server.mails)
-    closing = asyncio.ensure_future(mailer.close())
-    await asyncio.sleep(0)
-    assert not closing.done()
-    server.gate.set()
-    await asyncio.gather(sending, closing)
-    await until(lambda: not server.open)
-    assert await failure(mailer) == "the mailer is closed"
-
-
-async def test_closing_does_not_wait_for_ever(
-    server: MailServer, mailer: SmtpMailer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(smtp, "CLOSE_S", 0.05)
-    await asyncio.gather(mailer.send(mail(1)), mailer.send(mail(2)))
-    server.faults["end"] = [HANG]
-    sending = asyncio.ensure_future(failure(mailer))
-    await until(lambda: len(server.mails) == 3)
-    await mailer.close()
-    assert "Connection lost" in await sending
-    await until(lambda: not server.open)
 
 
 async def test_the_envelope_is_that_of_the_headers(server: MailServer, mailer: SmtpMailer) -> None:

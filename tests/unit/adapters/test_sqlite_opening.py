@@ -3,6 +3,7 @@
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,13 @@ async def test_what_is_new_is_told_and_applied_once(tmp_path: Path, migrations: 
     (migrations / "sqlite/002_more.sql").write_text("CREATE TABLE more (n INTEGER);")
     for _ in range(2):
         assert [str(row) for row, _ in migrate_sqlite(options(file), migrations, check=True)] == ["app 002_more.sql"]
+
+
+def test_a_check_leaves_a_file_as_it_is(tmp_path: Path, migrations: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "a.db")) as connection:
+        connection.execute("CREATE TABLE theirs (n)")
+    assert len(migrate_sqlite(options(tmp_path / "a.db"), migrations, check=True)) == 2
+    assert rows(tmp_path, "SELECT name FROM sqlite_master") == [("theirs",)]
 
 
 async def test_the_package_has_tables_of_its_own(tmp_path: Path) -> None:
