@@ -105,7 +105,7 @@ def test_the_app_of_the_image_is_sound(image: Image) -> None:
 
 def test_an_unprivileged_user_needs_to_write_only_to_data(image: Image) -> None:
     done = image.start(
-        *("run", "handlers.app:app", "--set", "kafka.bootstrap_servers=127.0.0.1:1"),
+        *("run", "handlers.app:app", "--only", "stream", "--set", "kafka.bootstrap_servers=127.0.0.1:1"),
         *("--set", f"mail.directory={image.root}/data/mail"),
     )
     assert done.returncode == 2
