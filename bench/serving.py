@@ -59,11 +59,11 @@ class Service:
         while time.monotonic() < deadline:
             self.check()
             for line in self._log.read_text().splitlines():
-                where = json.loads(line)["message"].rpartition("http://")
-                if "metrics at" in where[0]:
-                    self.metrics_address = where[2]
-                elif "answering" in where[0]:
-                    self.api_address = where[2]
+                before, _, address = line.partition('"message":"')[2].partition('"')[0].rpartition("http://")
+                if "metrics at" in before:
+                    self.metrics_address = address
+                elif "answering" in before:
+                    self.api_address = address
             if self.metrics_address and self.api_address and self.partitions():
                 return
             time.sleep(LOOK_S)

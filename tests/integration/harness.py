@@ -10,10 +10,11 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -24,6 +25,7 @@ from streamproc.testing import envelope
 
 PATIENCE_S = 60.0
 ROOT = Path(__file__).parents[2]
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,9 @@ class Call:
 class Service:
     """A `streamproc run` of the test application, or of another one."""
 
-    def __init__(self, folder: Path, bootstrap: str, topic: str, **settings: object) -> None:
+    def __init__(
+        self, folder: Path, bootstrap: str, topic: str, *, env: Mapping[str, str] = NOTHING, **settings: object
+    ) -> None:
         self.effects = folder / "effects"
         self.log = folder / f"service-{time.monotonic_ns()}.log"
         self.group = str(settings.pop("group", "test"))
@@ -59,7 +63,7 @@ class Service:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "streamproc", "run", app, *only, *sets],
             cwd=ROOT,
-            env={**os.environ, "EFFECTS": str(self.effects)},
+            env={**os.environ, "EFFECTS": str(self.effects), **env},
             stdout=subprocess.DEVNULL,
             stderr=self.log.open("wb"),
         )
@@ -89,10 +93,12 @@ class Service:
 
     def address(self, what: str = "metrics at") -> str:
         """host:port of its operations server (or of its API: "answering"), "" until it listens."""
-        for entry in self.logged():
-            if what in entry["message"] and "http://" in entry["message"]:
-                return str(entry["message"].rpartition("http://")[2])
-        return ""
+        return next(iter(self.addresses(what)), "")
+
+    def addresses(self, what: str = "metrics at") -> list[str]:
+        """The same of each of its worker processes, so far."""
+        messages = [entry["message"] for entry in self.logged()]
+        return [text.rpartition("http://")[2] for text in messages if what in text and "http://" in text]
 
     async def listening(self, what: str = "answering") -> str:
         """Waits until it listens; returns the address."""
@@ -131,6 +137,12 @@ def get(url: str) -> tuple[int, str]:
         return error.code, error.read().decode()
     except OSError:
         return 0, ""
+
+
+def metrics(address: str) -> dict[str, float]:
+    """What an operations server shows: sample, as in `name{label="x"}`, -> value."""
+    lines = [line for line in get(f"http://{address}/metrics")[1].splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
 
 
 async def until(condition: Callable[[], bool], what: str) -> None:

@@ -1,134 +1,111 @@
 """kill -9 at each point between a request and its effects: nothing is lost, and each effect happens once."""
 
 import asyncio
-import secrets
-import sqlite3
-import time
-import uuid
 from collections import Counter
-from contextlib import closing
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient
 
-from handlers.seed import seed
-from handlers.services import open_services
-from streamproc.http.auth import sign
-from streamproc.http.options import AuthOptions
-from streamproc.settings import load
+from tests.contract.mail_server import MailServer
+from tests.integration.api import World, mail_server, postgres, received, sqlite
 from tests.integration.crash_app import POINTS
-from tests.integration.harness import Service, read_all, until_true
+from tests.integration.harness import Service, until_true
+from tests.postgres import Postgres
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(600)]
 AT_ONCE = 4
 
+Make = Callable[[Path], AbstractAsyncContextManager[tuple[World, MailServer | None]]]
 
-@dataclass
-class World:
-    """One application with stores of its own, which is killed at one point and started again."""
 
-    folder: Path
-    bootstrap: str
-    point: str
-    topic: str = field(default_factory=lambda: f"crash-{uuid.uuid4().hex[:12]}")
+@pytest.fixture(params=["SQLite and a folder", "PostgreSQL and SMTP"])
+def make(request: pytest.FixtureRequest, bootstrap: str) -> Make:
+    """Makes shops with a database and mail of one kind."""
 
-    def __post_init__(self) -> None:
-        self.folder.mkdir()
-        (self.folder / "secret").write_text(secrets.token_hex(32))
-        self.auth = AuthOptions(secret_file=str(self.folder / "secret"), development=True)
+    @asynccontextmanager
+    async def on_files(folder: Path) -> AsyncIterator[tuple[World, None]]:
+        yield World(folder, bootstrap, sqlite(folder)), None
 
-    @property
-    def settings(self) -> dict[str, str]:
-        return {
-            "store.url": f"sqlite:///{self.folder}/shop.db",
-            "mail.directory": str(self.folder / "mail"),
-            "auth.secret_file": self.auth.secret_file,
-            "auth.development": "true",
-        }
+    if request.param == "SQLite and a folder":
+        return on_files
+    server: Postgres = request.getfixturevalue("postgres")
 
-    def start(self, monkeypatch: pytest.MonkeyPatch, crash_at: str) -> Service:
-        """A service that dies at a point, or at none."""
-        monkeypatch.setenv("CRASH_AT", crash_at)
-        named = {name.replace(".", "__"): value for name, value in self.settings.items()}
-        app = "tests.integration.crash_app:app"
-        more = {"http__listen": "127.0.0.1:0", "group": self.topic, **named}
-        return Service(self.folder, self.bootstrap, self.topic, app=app, **more)
+    @asynccontextmanager
+    async def on_servers(folder: Path) -> AsyncIterator[tuple[World, MailServer]]:
+        with postgres(server) as database:
+            async with mail_server() as mails:
+                yield World(folder, bootstrap, database, mails), mails
 
-    async def prepare(self, admin: AIOKafkaAdminClient) -> None:
-        topics = [NewTopic(self.topic, 1, 1), NewTopic(f"{self.topic}.dlq", 1, 1)]
-        await admin.create_topics(topics)
-        async with open_services(load(None, {}, flags=self.settings).settings) as services:
-            await seed(services, users=1, skus=1, quantity=100)
+    return on_servers
 
-    def query(self, sql: str) -> list[Any]:
-        """Rows of the store."""
-        with closing(sqlite3.connect(self.folder / "shop.db")) as connection:
-            return connection.execute(sql).fetchall()
 
-    async def ask(self, service: Service, path: str, body: dict[str, Any]) -> bool:
-        """One request, which a caller who got no answer repeats with the same key."""
-        scopes = ["users:write", "orders:write"]
-        token = sign(self.auth, subject="u-1", scopes=scopes, lifetime_s=600, now=time.time())
-        headers = {"authorization": f"Bearer {token}", "idempotency-key": path}
-        address = await service.listening("answering")
+REQUESTS: list[tuple[str, dict[str, Any]]] = [
+    ("/users", {"email": "a@example.com", "name": "A"}),
+    ("/orders", {"userId": "u-0", "items": [{"sku": "sku-0", "quantity": 3}]}),
+]
+
+
+def start(world: World, crash_at: str) -> Service:
+    """A service that dies at a point, or at none."""
+    return world.start(app="tests.integration.crash_app:app", env={"CRASH_AT": crash_at})
+
+
+async def ask(world: World, service: Service, path: str, body: dict[str, Any]) -> bool:
+    """One request, which a caller who got no answer repeats with the same key."""
+    async with world.client(await service.listening()) as client:
         try:
-            async with httpx2.AsyncClient() as client:
-                answer = await client.post(f"http://{address}{path}", json=body, headers=headers, timeout=30)
+            answer = await client.post(path, json=body, headers={"idempotency-key": path})
         except httpx2.HTTPError:
             return False
-        assert answer.status_code == 201, answer.text
-        return True
-
-    async def is_done(self) -> bool:
-        """Whether everything that follows from the two requests has happened."""
-        mailed = self.query("SELECT 1 FROM processed WHERE scope LIKE 'send_welcome_email/%' AND deliveries > 0")
-        taken = self.query("SELECT 1 FROM orders WHERE taken_at IS NOT NULL")
-        return bool(mailed and taken) and not self.query("SELECT 1 FROM outbox")
+    assert answer.status_code == 201, answer.text
+    return True
 
 
-USER = {"email": "a@example.com", "name": "A"}
-ORDER = {"userId": "u-0", "items": [{"sku": "sku-0", "quantity": 3}]}
-
-
-async def _survive(world: World, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    with world.start(monkeypatch, world.point) as service:
-        answered = {path: await world.ask(service, path, body) for path, body in (("/users", USER), ("/orders", ORDER))}
-        assert await service.exit_code() == -9, world.point
-    with world.start(monkeypatch, "") as service:
+async def survive(world: World, point: str) -> dict[str, Any]:
+    """Asks a service that dies at a point, and another one what was not answered; what has come of it in the end."""
+    with start(world, point) as service:
+        unanswered = [(path, body) for path, body in REQUESTS if not await ask(world, service, path, body)]
+        assert await service.exit_code() == -9, point
+    with start(world, "") as service:
         await service.listening()
-        for path, body in (("/users", USER), ("/orders", ORDER)):
-            if not answered[path]:
-                assert await world.ask(service, path, body), world.point
-        await until_true(world.is_done, f"everything is done after a kill at {world.point!r}")
+        for path, body in unanswered:
+            assert await ask(world, service, path, body), point
+        await until_true(world.is_done, f"everything is done after a kill at {point!r}")
         assert await service.stop() == 0
-    mails = Counter((world.folder / "effects").read_text().split())
+    sent = Counter((world.folder / "effects").read_text().split())
+    events = await world.events()
     return {
-        "users": len(world.query("SELECT 1 FROM users WHERE user_id <> 'u-0'")),
-        "orders": len(world.query("SELECT 1 FROM orders")),
-        "stock": world.query("SELECT quantity FROM stock WHERE sku = 'sku-0'")[0][0],
-        "messages": len(mails),
-        "copies": max(mails.values()),
-        "letters": len(await read_all(world.bootstrap, f"{world.topic}.dlq")),
+        "users": len(await world.query("SELECT 1 FROM users WHERE user_id <> 'u-0'")),
+        "orders": len(await world.query("SELECT 1 FROM orders")),
+        "stock": (await world.query("SELECT quantity FROM stock WHERE sku = 'sku-0'"))[0][0],
+        "letters": len(await world.letters()),
+        "events": len(set(events)),
+        "publications": len(events),
+        "messages": len(sent),
+        "copies": max(sent.values()),
     }
 
 
 async def test_a_kill_at_any_point_loses_nothing_and_repeats_no_effect(
-    bootstrap: str, admin: AIOKafkaAdminClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make: Make, admin: AIOKafkaAdminClient, tmp_path: Path
 ) -> None:
     places = asyncio.Semaphore(AT_ONCE)
 
-    async def survive(number: int, point: str) -> dict[str, Any]:
-        async with places:
-            world = World(tmp_path / str(number), bootstrap, point)
+    async def tried(number: int, point: str) -> None:
+        async with places, make(tmp_path / str(number)) as (world, mails):
             await world.prepare(admin)
-            return await _survive(world, monkeypatch)
+            end = await survive(world, point)
+            assert end.pop("publications") >= (3 if point == "published, not removed from the outbox" else 2), point
+            copies = 2 if point == "mailed, not recorded" else 1
+            whole = {"users": 1, "orders": 1, "stock": 97, "letters": 0, "events": 2, "messages": 1, "copies": copies}
+            assert end == whole, point
+            assert mails is None or list(received(mails).values()) == [copies], point
 
-    ends = await asyncio.gather(*(survive(number, point) for number, point in enumerate(POINTS)))
-    for point, end in zip(POINTS, ends, strict=True):
-        copies = end.pop("copies")
-        assert end == {"users": 1, "orders": 1, "stock": 97, "messages": 1, "letters": 0}, point
-        assert copies <= (2 if point == "mailed, not recorded" else 1), point
+    async with asyncio.TaskGroup() as group:
+        for number, point in enumerate(POINTS):
+            group.create_task(tried(number, point))

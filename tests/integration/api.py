@@ -1,0 +1,152 @@
+"""The shop as a test sets it up: database, mail, topics and tokens of its own; the services on it, and callers."""
+
+import json
+import secrets
+import sqlite3
+import time
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, closing, contextmanager
+from dataclasses import dataclass
+from email import message_from_bytes
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from handlers.seed import seed
+from handlers.services import open_services
+from streamproc.http.auth import sign
+from streamproc.http.options import AuthOptions
+from streamproc.settings import Settings, load
+from tests.contract.mail_server import MailServer
+from tests.integration.harness import PATIENCE_S, Service, get, metrics, read_all, until
+from tests.postgres import Postgres, shop
+
+SCOPES = ("users:write", "users:read", "orders:write", "orders:read", "readings:write")
+ACTIVE = "streamproc_outbox_relay_active"
+
+
+@dataclass(frozen=True)
+class Database:
+    """Where a shop keeps its rows: settings of a service, and how a test reads them past it."""
+
+    settings: Mapping[str, object]
+    query: Callable[[str], Awaitable[Sequence[Any]]]
+
+
+def sqlite(folder: Path) -> Database:
+    """A file, made by the first service."""
+
+    async def query(sql: str) -> Sequence[Any]:
+        with closing(sqlite3.connect(folder / "shop.db", timeout=PATIENCE_S)) as connection:
+            return connection.execute(sql).fetchall()
+
+    return Database({"store.url": f"sqlite:///{folder}/shop.db"}, query)
+
+
+@contextmanager
+def postgres(server: Postgres) -> Iterator[Database]:
+    """A database of its own; services have the rights of the application and no more."""
+    with shop(server) as made:
+        yield Database({"store.url": made.app.url, "store.password": made.app.password}, made.query)
+
+
+class World:
+    """A shop, whose services share its database and topic; mail goes to `mails`, or to a folder without one."""
+
+    def __init__(self, folder: Path, bootstrap: str, database: Database, mails: MailServer | None = None) -> None:
+        folder.mkdir(exist_ok=True)
+        self.folder = folder
+        self.bootstrap = bootstrap
+        self.query = database.query
+        self.topic = f"api-{uuid.uuid4().hex[:12]}"
+        self.secret = folder / "secret"
+        self.secret.write_text(secrets.token_hex(32))
+        self.auth = AuthOptions(secret_file=str(self.secret), development=True)
+        by_mail = {"mail.transport": "smtp", "mail.host": "127.0.0.1", "mail.port": mails.port} if mails else {}
+        self.settings: dict[str, object] = {
+            "mail.directory": str(folder / "mail"),
+            "auth.secret_file": self.auth.secret_file,
+            "auth.development": "true",
+            "http.listen": "127.0.0.1:0",
+            **database.settings,
+            **by_mail,
+        }
+
+    @property
+    def loaded(self) -> Settings:
+        """The settings of its services."""
+        return load(None, {}, flags=self.settings).settings
+
+    async def prepare(self, admin: AIOKafkaAdminClient, *, partitions: int = 1) -> None:
+        """Makes the topics, a user and stock."""
+        own = [NewTopic(self.topic, partitions, 1), NewTopic(f"{self.topic}.dlq", 1, 1)]
+        await admin.create_topics([*own, NewTopic("alerts", 1, 1)])
+        async with open_services(self.loaded) as services:
+            await seed(services, users=1, skus=1, quantity=100)
+
+    def start(self, *, app: str = "handlers.app:app", **more: Any) -> Service:
+        """A service of this shop; `more` are settings, and what `Service` takes."""
+        return Service(self.folder, self.bootstrap, self.topic, app=app, group=self.topic, **self.settings, **more)
+
+    def token(self) -> str:
+        """A token for all that the shop does."""
+        return sign(self.auth, subject="u-1", scopes=SCOPES, lifetime_s=600, now=time.time())
+
+    def client(self, address: str) -> httpx2.AsyncClient:
+        """Somebody with that token who asks a service."""
+        headers = {"authorization": f"Bearer {self.token()}"}
+        return httpx2.AsyncClient(base_url=f"http://{address}", headers=headers, timeout=PATIENCE_S)
+
+    async def events(self) -> list[str]:
+        """The event ids on the topic, partition by partition, in their order."""
+        return [json.loads(record.value)["eventID"] for record in await read_all(self.bootstrap, self.topic)]
+
+    async def letters(self) -> list[dict[str, str]]:
+        """The headers of the dead letters."""
+        found = await read_all(self.bootstrap, f"{self.topic}.dlq")
+        return [{name: value.decode() for name, value in record.headers} for record in found]
+
+    async def is_done(self) -> bool:
+        """Whether no event waits, each user who signed up was welcomed, and the stock of each order is taken."""
+        welcomed = "SELECT count(*) FROM processed WHERE scope LIKE 'send_welcome_email/%' AND deliveries > 0"
+        counts = f"""SELECT (SELECT count(*) FROM outbox), (SELECT count(*) FROM users WHERE user_id <> 'u-0'),
+            ({welcomed}), (SELECT count(*) FROM orders WHERE taken_at IS NULL)"""  # noqa: S608
+        waiting, users, mailed, untaken = (await self.query(counts))[0]
+        return (waiting, mailed, untaken) == (0, users, 0)
+
+
+@asynccontextmanager
+async def mail_server(**options: Any) -> AsyncIterator[MailServer]:
+    """A mail server in the test's loop."""
+    server = await MailServer(**options).start()
+    try:
+        yield server
+    finally:
+        await server.stop()
+
+
+def received(server: MailServer) -> Counter[tuple[str, str]]:
+    """How often each message came: recipient, Message-ID."""
+    return Counter(
+        (mail.recipients[0], message_from_bytes(mail.content)["Message-ID"].strip()) for mail in server.mails
+    )
+
+
+async def active_relay(services: Sequence[Service]) -> Service:
+    """The one of several services that publishes, as soon as there is exactly one."""
+
+    def active() -> list[Service]:
+        return [service for service in services if metrics(service.address()).get(ACTIVE)]
+
+    await until(lambda: len(active()) == 1, "one service publishes")
+    return active()[0]
+
+
+def readiness(service: Service) -> tuple[int, Any]:
+    """What its probe says."""
+    status, body = get(f"http://{service.address()}/readyz")
+    return status, json.loads(body)
