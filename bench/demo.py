@@ -227,7 +227,7 @@ def _text(report: dict[str, Any], verdict: Verdict, found: Found) -> str:
         f"produced {verdict.produced:,} = handled {handled:,} + dead letters {dead:,} + filtered {verdict.filtered:,}"
     )
     checks = f"lost {verdict.lost}, duplicated {verdict.duplicated}, in the wrong sink {verdict.wrong}"
-    checks += f" (handled again after the kill: {verdict.redelivered})"
+    checks += f" (handled again after the kill: {verdict.redelivered:,})" if verdict.redelivered else ""
     checks += f", alerts missing {verdict.alerts_missing}"
     balances = [[name, _counts(system), _yes(system["balanced"])] for name, system in report["systems"].items()]
     systems_table = f"\n{table([['system', 'counted in its sinks', 'balanced'], *balances])}\n" if balances else ""

@@ -132,15 +132,15 @@ async def serve(
         address = await stack.enter_async_context(ops.serve(settings.ops, health, registry))
         log.info("running %d functions%s", len(app.functions), f", metrics at http://{address}" if address else "")
         tune()
-        closing = asyncio.create_task(_close_after(stop, front))
+        closing = asyncio.create_task(_close_after(stop, front, gateway, settings.stream.grace_s))
         try:
             drained = await pool.run(stop, settings.stream.grace_s)
         finally:
             stop.set()
-            await closing
-        drained = drained and not (gateway is not None and gateway.busy)
-        log.info("stopped" if drained else "stopped with calls unfinished: their records will be delivered again")
-        return drained
+            answered = await closing
+        unfinished = "stopped with calls unfinished: records will be delivered again, requests were cut off"
+        log.info("stopped" if drained and answered else unfinished)
+        return drained and answered
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,9 +233,14 @@ async def _relaying(outbox: Outbox, producer: KafkaProducer) -> AsyncIterator[Re
         await relay.stop(running, RELAY_STOP_S)
 
 
-async def _close_after(stop: asyncio.Event, front: AsyncExitStack) -> None:
+async def _close_after(stop: asyncio.Event, front: AsyncExitStack, gateway: Gateway | None, grace_s: float) -> bool:
+    """Whether no call for a request outlived the grace, at whose end the server cuts off what runs."""
     await stop.wait()
-    await front.aclose()
+    closing = asyncio.create_task(front.aclose())
+    await asyncio.wait({closing}, timeout=grace_s)
+    is_idle = gateway is None or not gateway.busy
+    await closing
+    return is_idle
 
 
 def _stop_on_signals(parent: Connection | None) -> asyncio.Event:

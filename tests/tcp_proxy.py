@@ -18,6 +18,9 @@ class Proxy:
         self._cuts_left = 0
         self._thawed = asyncio.Event()
         self._thawed.set()
+        self._may_end = asyncio.Event()
+        self._may_end.set()
+        self.ended = asyncio.Event()
         self.port = 0
         self.cuts = 0
         self.requests = 0
@@ -33,6 +36,15 @@ class Proxy:
     def thaw(self) -> None:
         """Passes on what waits, and all that follows."""
         self._thawed.set()
+
+    def hold_ends(self) -> None:
+        """Passes on what a server says, but not that it hangs up; `ended` tells when it did."""
+        self.ended.clear()
+        self._may_end.clear()
+
+    def pass_ends(self) -> None:
+        """Passes on that servers hung up."""
+        self._may_end.set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serves one client."""
@@ -73,6 +85,8 @@ class Proxy:
             while data := await reader.read(1 << 16):
                 await self._thawed.wait()
                 writer.write(data)
+            self.ended.set()
+            await self._may_end.wait()
             writer.close()
 
 
@@ -84,3 +98,4 @@ async def proxy(host: str, port: int) -> AsyncIterator[Proxy]:
         made.port = server.sockets[0].getsockname()[1]
         yield made
         made.thaw()
+        made.pass_ends()

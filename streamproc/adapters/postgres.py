@@ -115,9 +115,6 @@ class PostgresDatabase:
             connection = await self._pool.acquire(timeout=self._patience_s)
         try:
             yield connection
-        except _ConnectionLost:
-            _break(connection)
-            raise
         finally:
             with suppress(OSError, InterfaceError, PostgresError):  # it is closed then
                 await self._pool.release(connection)

@@ -11,7 +11,7 @@ from streamproc.errors import ConfigError, StoreError
 from streamproc.secret import read_secret
 
 try:
-    import asyncpg  # type: ignore[import-untyped]
+    import asyncpg
 except ModuleNotFoundError:
     raise ConfigError("store.url: PostgreSQL needs the extra: pip install 'streamproc[postgres]'") from None
 

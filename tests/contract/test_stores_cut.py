@@ -45,6 +45,22 @@ async def test_a_row_and_its_event_cost_one_round_trip(store: Store, wire: Proxy
     assert wire.requests == 3  # with BEGIN and COMMIT
 
 
+async def test_orders_at_once_are_at_no_deadlock_whatever_the_plan(postgres_shop: Shop) -> None:
+    await postgres_shop.empty()
+    role, skus = postgres_shop.app.url.split("//")[1].split("@")[0], [f"s-{n}" for n in range(6)]
+    joins = ("enable_hashjoin", "enable_mergejoin", "enable_seqscan")
+    for join in joins:  # so that rows are looked up in the order in which the order names them
+        await postgres_shop.query(f"ALTER ROLE {role} SET {join} = off")
+    try:
+        async with open_stores(postgres_shop.app) as stores:
+            await stores.stock.add(dict.fromkeys(skus, 1_000))
+            orders = [order(f"o-{n}", **dict.fromkeys(skus if n % 2 else skus[::-1], 1)) for n in range(100)]
+            await asyncio.gather(*(stores.stock.take(one, delivery(one.order_id), LATER) for one in orders))
+    finally:
+        await postgres_shop.query(f"ALTER ROLE {role} RESET ALL")
+    assert await postgres_shop.query(STOCK) == [(900,)] * 6
+
+
 @pytest.mark.parametrize("moment", MOMENTS)
 async def test_stock_is_taken_once_when_the_commit_is_cut(store: Store, wire: Proxy, moment: Moment) -> None:
     await store.stores.stock.add({"a": 10})

@@ -107,6 +107,16 @@ async def test_a_repeat_takes_no_stock_and_is_counted(store: Store) -> None:
     assert await store.query("SELECT count(*) FROM orders") == [(1,)]
 
 
+async def test_a_repeat_writes_nothing_even_when_its_order_is_gone(store: Store) -> None:
+    await store.stores.stock.add({"a": 4})
+    await take(store, order(a=3), delivery("e-1"))
+    for table in ("order_items", "orders"):
+        await store.query(f"DELETE FROM {table}")  # noqa: S608  (as an operator who keeps orders for a while)
+    await take(store, order(a=3), delivery("e-1"))
+    assert await store.query(LEFT) == [(1,)]
+    assert await store.query("SELECT * FROM orders") == []
+
+
 async def test_another_order_of_the_same_event_id_is_a_conflict(store: Store) -> None:
     await store.stores.stock.add({"a": 10})
     await take(store, order(a=3), delivery("e-1"))

@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import msgspec
 import pytest
@@ -11,9 +11,10 @@ from streamproc.adapters.postgres import PostgresConnection, PostgresDatabase, o
 from streamproc.adapters.postgres_connect import PATIENCE_S
 from streamproc.adapters.postgres_outbox import PostgresOutbox
 from streamproc.adapters.postgres_schema import migrate_postgres
+from streamproc.adapters.store import StoreOptions
 from streamproc.errors import StoreError
 from tests.postgres import Postgres, Server, in_a_loop
-from tests.tcp_proxy import proxy
+from tests.tcp_proxy import Proxy, proxy
 
 PID = "SELECT pg_backend_pid()"
 ADD = "INSERT INTO outbox (topic, headers) VALUES ($1, '\\x90')"
@@ -36,6 +37,12 @@ def postgres(server: Server) -> Postgres:
 async def db(postgres: Postgres) -> AsyncIterator[PostgresDatabase]:
     async with open_postgres(postgres.options("postgres", statement_timeout_s=5), None) as opened:
         yield opened
+
+
+def through(wire: Proxy, postgres: Postgres, **more: float) -> StoreOptions:
+    """The same database by way of a proxy."""
+    options = postgres.options("postgres", **more)
+    return msgspec.structs.replace(options, url=options.url.replace(f":{postgres.port}/", f":{wire.port}/"))
 
 
 async def told(work: Awaitable[object]) -> str:
@@ -123,6 +130,47 @@ async def test_a_session_that_ends_in_a_transaction_is_told(db: PostgresDatabase
     assert list(await db.fetch("SELECT 1 FROM outbox WHERE topic = 'in a transaction'")) == []
 
 
+async def test_a_farewell_that_comes_before_the_end_of_its_connection_is_told(postgres: Postgres) -> None:
+    async with proxy(postgres.host, postgres.port) as wire, open_postgres(through(wire, postgres), None) as db:
+
+        async def work(connection: PostgresConnection) -> None:
+            wire.hold_ends()
+            await kill(postgres, await pid_of(connection))
+            await wire.ended.wait()
+            for _ in range(10):  # turns of the event loop: the client reads what it said
+                await asyncio.sleep(0)
+            await connection.execute(ADD, "t")
+
+        async with asyncio.timeout(4):
+            assert "PostgreSQL: " in await told(db.run(work))
+            assert await db.run(pid_of)
+            assert "PostgreSQL: " in await told(on_its_own(db, work))
+            assert await db.run(pid_of)
+        wire.pass_ends()
+
+
+async def on_its_own(db: PostgresDatabase, work: Callable[[PostgresConnection], Awaitable[None]]) -> None:
+    async with db.connection() as connection:
+        await work(connection)
+
+
+async def test_a_relay_that_is_cancelled_while_it_gives_its_right_back_ends_at_once(postgres: Postgres) -> None:
+    async with proxy(postgres.host, postgres.port) as wire, open_postgres(through(wire, postgres), None) as db:
+        reached = asyncio.Event()
+
+        async def hold() -> None:
+            async with PostgresOutbox(db).relay():
+                wire.freeze()
+                reached.set()
+
+        holding = asyncio.ensure_future(hold())
+        await reached.wait()
+        await asyncio.sleep(0)
+        holding.cancel()
+        async with asyncio.timeout(2):
+            await asyncio.wait([holding])
+
+
 async def test_an_error_of_the_application_passes_even_when_the_session_ends(
     db: PostgresDatabase, postgres: Postgres
 ) -> None:
@@ -152,40 +200,47 @@ async def test_a_relay_whose_session_ends_is_told_and_another_has_the_right(
     assert await postgres.query("postgres", locked) == []
 
 
-async def test_a_network_that_goes_silent_holds_nobody_for_ever(postgres: Postgres) -> None:
-    async with proxy(postgres.host, postgres.port) as wire:
-        options = postgres.options("postgres", statement_timeout_s=0.1)
-        silent = msgspec.structs.replace(options, url=f"postgresql://{postgres.user}@127.0.0.1:{wire.port}/postgres")
-        async with open_postgres(silent, None) as db:
-            await db.fetch(PID)
-            wire.freeze()
-            async with asyncio.timeout(3 * (0.1 + PATIENCE_S)):
-                answers = await asyncio.gather(told(db.fetch(PID)), told(db.run(pid_of)), told(db.execute(PID)))
-            assert {"PostgreSQL: no answer in time"} <= set(answers)
-            wire.thaw()
-            assert await db.fetch(PID)
+@pytest.fixture
+async def silent(postgres: Postgres) -> AsyncIterator[tuple[Proxy, PostgresDatabase]]:
+    """A database whose network can be frozen, and that waits for 0.1 s and the client's patience."""
+    async with (
+        proxy(postgres.host, postgres.port) as wire,
+        open_postgres(through(wire, postgres, statement_timeout_s=0.1), None) as db,
+    ):
+        yield wire, db
+        wire.thaw()
 
 
-async def test_an_answer_that_never_comes_does_not_hold_up_a_cancellation(postgres: Postgres) -> None:
-    async with proxy(postgres.host, postgres.port) as wire:
-        options = postgres.options("postgres", statement_timeout_s=0.1)
-        silent = msgspec.structs.replace(options, url=f"postgresql://{postgres.user}@127.0.0.1:{wire.port}/postgres")
-        async with open_postgres(silent, None) as db, asyncio.timeout(3 * (0.1 + PATIENCE_S)):
-            reached = asyncio.Event()
+async def test_a_network_that_goes_silent_holds_nobody_for_ever(silent: tuple[Proxy, PostgresDatabase]) -> None:
+    wire, db = silent
+    await db.fetch(PID)
+    wire.freeze()
+    async with asyncio.timeout(3 * (0.1 + PATIENCE_S)):
+        answers = await asyncio.gather(told(db.fetch(PID)), told(db.run(pid_of)), told(db.execute(PID)))
+    assert {"PostgreSQL: no answer in time"} <= set(answers)
+    wire.thaw()
+    assert await db.fetch(PID)
 
-            async def work(connection: PostgresConnection) -> None:
-                await connection.fetch(PID)
-                wire.freeze()
-                reached.set()
-                await connection.fetch(PID)
 
-            running = asyncio.ensure_future(db.run(work))
-            await reached.wait()
-            await asyncio.sleep(0)
-            running.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await running
-            wire.thaw()
+async def test_an_answer_that_never_comes_does_not_hold_up_a_cancellation(
+    silent: tuple[Proxy, PostgresDatabase],
+) -> None:
+    wire, db = silent
+    reached = asyncio.Event()
+
+    async def work(connection: PostgresConnection) -> None:
+        await connection.fetch(PID)
+        wire.freeze()
+        reached.set()
+        await connection.fetch(PID)
+
+    running = asyncio.ensure_future(db.run(work))
+    await reached.wait()
+    await asyncio.sleep(0)
+    running.cancel()
+    async with asyncio.timeout(3 * (0.1 + PATIENCE_S)):
+        with pytest.raises(asyncio.CancelledError):
+            await running
 
 
 async def test_what_a_frozen_process_holds_is_free_again(postgres: Postgres) -> None:

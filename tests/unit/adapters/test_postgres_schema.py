@@ -1,5 +1,6 @@
 """What a PostgreSQL whose tables do not fit is refused with when it is opened; opening changes nothing."""
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,6 +81,12 @@ async def test_a_role_without_rights_is_told(postgres: Postgres, database: str, 
             await migrate_postgres(postgres.options(database, role), None, check=False)
     finally:
         await postgres.query(database, f"DROP ROLE {role}")
+
+
+async def test_who_migrates_at_once_waits_and_finds_it_done(options: StoreOptions, migrations: Path) -> None:
+    (migrations / "postgres/002_slow.sql").write_text("SELECT pg_sleep(0.3);")
+    applied = await asyncio.gather(*(migrate_postgres(options, migrations) for _ in range(3)))
+    assert sorted(map(len, applied)) == [0, 0, 3]
 
 
 async def test_a_statement_may_take_longer_while_it_migrates(
