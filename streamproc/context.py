@@ -91,13 +91,12 @@ class Item(msgspec.Struct, eq=False, gc=False):
         return datetime.fromtimestamp(max(0, self.record.timestamp or 0) / 1000, UTC)
 
 
-class _Call(Generic[S]):
-    """What a context can do, whether its call has one event or many."""
+class CallContext(Generic[S]):
+    """What every context says of its call, whatever the trigger."""
 
     __slots__ = ()
     _run: Run[S]
     _started: float
-    emitted: list[OutRecord] | None
 
     @property
     def function(self) -> str:
@@ -120,6 +119,13 @@ class _Call(Generic[S]):
         run = self._run
         return datetime.fromtimestamp(run.now() + run.timeout_s - (run.tick() - self._started), UTC)
 
+
+class _StreamContext(CallContext[S]):
+    """What a context can do, whether its call has one event or many."""
+
+    __slots__ = ()
+    emitted: list[OutRecord] | None
+
     def emit(self, event: Event, *, topic: str, key: str | bytes | None = None) -> None:
         """Queues an event, as JSON. The broker acknowledges it before the record of this call settles."""
         record = OutRecord(topic, _encode(event), key.encode() if isinstance(key, str) else key)
@@ -129,7 +135,7 @@ class _Call(Generic[S]):
             self.emitted.append(record)
 
 
-class Context(Item, _Call[S], eq=False, gc=False):
+class Context(Item, _StreamContext[S], eq=False, gc=False):
     """The context of a call with one event. Valid until the function returns."""
 
     _run: Run[S]
@@ -150,7 +156,7 @@ class Context(Item, _Call[S], eq=False, gc=False):
         return logging.LoggerAdapter(self._run.log, where)
 
 
-class BatchContext(_Call[S]):
+class BatchContext(_StreamContext[S]):
     """The context of a call with a batch of events; `records[i]` belongs to the i-th event."""
 
     __slots__ = ("_run", "_started", "emitted", "records")

@@ -3,11 +3,10 @@
 import logging
 import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import Generic, TypeVar
 
 import msgspec
 
+from streamproc.context import CallContext, Run, S
 from streamproc.http.answer import Problem
 from streamproc.http.arguments import Refusal
 from streamproc.http.auth import Caller
@@ -15,64 +14,39 @@ from streamproc.model import Event, OutRecord
 from streamproc.stream.options import StreamOptions
 from streamproc.stream.wrap import wrap
 
-S = TypeVar("S")
-
 _REQUESTS = uuid.UUID("8a6e3d0e-55a2-4c58-9d0c-6a3f5b1f7a11")
 _OVERHEAD_BYTES = 200
 """At most what the broker adds to the parts of a record."""
 _encode = msgspec.json.Encoder().encode
 
 
-class HttpRun(Generic[S]):
+class HttpRun(Run[S]):
     """What all calls of one function share. `now` is in seconds since the epoch."""
 
-    __slots__ = ("log", "name", "now", "options", "services", "timeout_s")
+    __slots__ = ("options",)
 
     def __init__(
         self, name: str, services: S, *, options: StreamOptions, timeout_s: float, now: Callable[[], float]
     ) -> None:
-        self.name = name
-        self.services = services
+        super().__init__(name, services, timeout_s=timeout_s, now=now, tick=now)
         self.options = options
-        self.timeout_s = timeout_s
-        self.now = now
-        self.log = logging.getLogger(f"streamproc.functions.{name}")
 
 
-class HttpContext(Generic[S]):
+class HttpContext(CallContext[S]):
     """The context of a request. `caller` is None only in public functions."""
 
     __slots__ = ("_run", "_started", "caller", "emitted", "idempotency_key", "request_id", "stored", "traceparent")
+    _run: HttpRun[S]
 
     def __init__(self, run: HttpRun[S], caller: Caller | None, request_id: str, traceparent: str) -> None:
         self._run = run
-        self._started = run.now()
+        self._started = run.tick()
         self.caller = caller
         self.request_id = request_id
         self.traceparent = traceparent
         self.idempotency_key = ""
         self.emitted: list[OutRecord] = []
         self.stored = False
-
-    @property
-    def function(self) -> str:
-        """The name of the function."""
-        return self._run.name
-
-    @property
-    def services(self) -> S:
-        """What the application's `services` opened."""
-        return self._run.services
-
-    @property
-    def now(self) -> datetime:
-        """The time."""
-        return datetime.fromtimestamp(self._run.now(), UTC)
-
-    @property
-    def deadline(self) -> datetime:
-        """When this call is cancelled."""
-        return datetime.fromtimestamp(self._started + self._run.timeout_s, UTC)
 
     @property
     def log(self) -> logging.LoggerAdapter[logging.Logger]:
