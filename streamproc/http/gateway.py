@@ -18,7 +18,7 @@ from streamproc.http import cors, trace
 from streamproc.http.answer import Problem
 from streamproc.http.arguments import Arguments, Refusal
 from streamproc.http.auth import Caller, InvalidToken, KeysUnavailable, TokenVerifier
-from streamproc.http.body import Disconnected, Receive, read_body
+from streamproc.http.body import Bodies, Disconnected, Receive
 from streamproc.http.calls import Calls, Expired
 from streamproc.http.context import HttpContext, HttpRun
 from streamproc.http.options import HttpOptions
@@ -98,6 +98,7 @@ class Gateway:
         self._documents = documents or {}
         self._functions = [_Route(function, around) for function in app.http_functions]
         self._routes = Routes([(one.function.method, one.function.path, one) for one in self._functions])
+        self._bodies = Bodies(around.options.head_timeout_s)
         self._unrouted: dict[int, int] = {}
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
@@ -111,7 +112,7 @@ class Gateway:
                 answer = await self._answer_unrouted(request, found)
             else:
                 answer = await self._answer(request, route, found.values)
-        except Disconnected:
+        except (Disconnected, asyncio.CancelledError):  # the server ends, and cut the connection
             answer = Rendered(CLIENT_GONE, {}, b"")
         except Refusal as refusal:
             answer = problem(refusal.problem)
@@ -138,12 +139,8 @@ class Gateway:
                 raise Refusal(Problem(429, "Too many requests", headers={"retry-after": str(math.ceil(wait_s))}))
         arguments = route.arguments.of_parameters(path, request.query)
         if route.arguments.takes_body:
-            body = await read_body(
-                request.receive,
-                request.header(b"content-length"),
-                bytes_max=function.body_bytes_max,
-                timeout_s=self._around.options.head_timeout_s,
-            )
+            length = request.header(b"content-length")
+            body = await self._bodies.read(request.receive, length, function.body_bytes_max)
             arguments |= route.arguments.of_body(request.header(b"content-type"), body)
         if route.calls.full:
             raise Refusal(Problem(503, "Too many requests at once", headers=RETRY_AFTER))
@@ -175,7 +172,8 @@ class Gateway:
             returned = await route.calls.call(arguments)
             answer = render(returned)
             if context.emitted:
-                errors = [error for error in await self._around.producer.send(context.emitted) if error]
+                with route.calls.place():
+                    errors = [error for error in await self._around.producer.send(context.emitted) if error]
                 if errors:
                     raise errors[0]
         except Expired:

@@ -12,6 +12,8 @@ log = logging.getLogger(__name__)
 
 HEAD_BYTES_MAX = 32_768
 """Of a request's head; a token has at most 8,192. What follows a chunked body may be as long, and is ignored."""
+HEADERS_MAX = 100
+"""Of a request; each costs many times its bytes."""
 PIPELINED_MAX = 100
 """Requests of one connection that wait for the answers before theirs."""
 SURPLUS_MAX = 1_000
@@ -19,7 +21,7 @@ SURPLUS_MAX = 1_000
 
 
 class HeadTooLarge(httptools.HttpParserError):  # type: ignore[misc, unused-ignore]
-    """A request's head is larger than `HEAD_BYTES_MAX`."""
+    """A request's head has more than `HEAD_BYTES_MAX` bytes, or `HEADERS_MAX` headers."""
 
 
 class _Joined(asyncio.Transport):
@@ -90,7 +92,7 @@ class Protocol(HttpToolsProtocol):
         try:
             self._feed(data)
             self._idle_bytes = 0 if self._advanced else self._idle_bytes + len(data)
-            if self._idle_bytes > HEAD_BYTES_MAX:
+            if self._idle_bytes > HEAD_BYTES_MAX or (self.headers and len(self.headers) > HEADERS_MAX):
                 raise HeadTooLarge
         except httptools.HttpParserError as error:
             too_large = isinstance(error, HeadTooLarge) or isinstance(error.__context__, HeadTooLarge)
@@ -138,6 +140,10 @@ class Protocol(HttpToolsProtocol):
             return
         self._stop_timer()
         self._advanced = True
+        if self.parser.get_http_version() not in ("1.0", "1.1"):  # a request without one is HTTP/0.9 to the parser
+            raise httptools.HttpParserError("another version")
+        if len(self.headers) > HEADERS_MAX:
+            raise HeadTooLarge
         if self._idle_bytes + self._chunk_bytes > HEAD_BYTES_MAX and self._head_bytes() > HEAD_BYTES_MAX:
             raise HeadTooLarge
         if len(self.pipeline) >= PIPELINED_MAX:

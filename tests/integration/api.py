@@ -1,5 +1,6 @@
 """The shop as a test sets it up: database, mail, topics and tokens of its own; the services on it, and callers."""
 
+import asyncio
 import json
 import secrets
 import sqlite3
@@ -9,24 +10,33 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from email import message_from_bytes
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import msgspec
+import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from handlers.seed import seed
 from handlers.services import open_services
+from handlers.stores.users import User
+from handlers.user_created import UserCreated
 from streamproc.http.auth import sign
 from streamproc.http.options import AuthOptions
+from streamproc.model import OutRecord
 from streamproc.settings import Settings, load
+from streamproc.stream.wrap import wrap
 from tests.contract.mail_server import MailServer
-from tests.integration.harness import PATIENCE_S, Service, get, metrics, read_all, until
+from tests.integration.harness import PATIENCE_S, Service, metrics, read_all, until
 from tests.postgres import Postgres, shop
 
 SCOPES = ("users:write", "users:read", "orders:write", "orders:read", "readings:write")
 ACTIVE = "streamproc_outbox_relay_active"
+on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+on_postgres = pytest.mark.parametrize("database", ["postgres"], indirect=True)
 
 
 @dataclass(frozen=True)
@@ -146,7 +156,55 @@ async def active_relay(services: Sequence[Service]) -> Service:
     return active()[0]
 
 
-def readiness(service: Service) -> tuple[int, Any]:
-    """What its probe says."""
-    status, body = get(f"http://{service.address()}/readyz")
-    return status, json.loads(body)
+async def sign_up(client: httpx2.AsyncClient, name: str) -> str:
+    """The id of a new user."""
+    answer = await client.post("/users", json={"email": f"{name}@example.com", "name": name})
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
+
+
+async def sign_up_past_the_services(world: World, user_id: str, *, key: str = "") -> None:
+    """What a service does for a request, done here, with an event of any key."""
+    encoded = msgspec.json.encode(UserCreated(user_id))
+    value, _ = wrap(encoded, "kinesis", event_id=user_id, event_type="user.created", key=key or user_id)
+    event = OutRecord(world.topic, value, (key or user_id).encode())
+    async with open_services(world.loaded) as services:
+        user = User(user_id, f"{user_id}@example.com", user_id, datetime.now(UTC))
+        assert await services.users.create(user, event) == user
+
+
+class Crowd:
+    """Callers who sign up one user after the other, each until it is acknowledged, by the first service that answers.
+
+    `broken` are the ids of requests that got no answer.
+    """
+
+    def __init__(self, *clients: httpx2.AsyncClient) -> None:
+        self._clients = clients
+        self.statuses: Counter[int] = Counter()
+        self.acknowledged: dict[str, str] = {}
+        self.broken: list[str] = []
+        self.stop = asyncio.Event()
+
+    async def sign_up_users(self) -> None:
+        """One caller, until `stop` is set."""
+        while not self.stop.is_set():
+            name = uuid.uuid4().hex
+            while name not in self.acknowledged:
+                answer = await self._ask(name)
+                self.statuses[answer.status_code] += 1
+                if answer.status_code == 201:
+                    self.acknowledged[name] = answer.json()["id"]
+                else:
+                    await asyncio.sleep(0.1)
+
+    async def _ask(self, name: str) -> httpx2.Response:
+        body = {"email": f"{name}@example.com", "name": name}
+        for client in self._clients:
+            request_id = uuid.uuid4().hex
+            headers = {"idempotency-key": name, "x-request-id": request_id}
+            try:
+                return await client.post("/users", json=body, headers=headers)
+            except httpx2.TransportError:
+                self.broken.append(request_id)
+        raise AssertionError("no service answers")

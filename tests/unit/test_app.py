@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from streamproc import App, ConfigError, Event, Stream
+from streamproc import App, ConfigError, Event, Http, Stream
+from streamproc.app import option_types, options_of
 
 
 class Ping(Event, tag="ping"):
@@ -27,6 +28,9 @@ def blocking(event: Ping, ctx: Any) -> None: ...
 
 class Callable:
     async def __call__(self, event: Ping, ctx: Any) -> None: ...
+
+
+async def answer(ctx: Any) -> None: ...
 
 
 @pytest.mark.parametrize(
@@ -93,3 +97,124 @@ def test_topics_and_functions_must_fit() -> None:
         app.check_topics(["b"])
     with pytest.raises(ConfigError, match=r"stream\.topics names 'b', but no function takes"):
         app.check_topics(["a", "b"])
+
+
+@pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "get", "BREW", ""])
+def test_only_methods_of_functions_are_methods(method: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"Http\('{method}', '/x'\): no such method"):
+        Http(method, "/x", answer)
+
+
+@pytest.mark.parametrize("path", ["/", "/users", "/users/{id}", "/{a}/{b}/c.d~e-f_g", "/v1/users/{user_id}/orders"])
+def test_paths_are_written_with_names_in_braces(path: str) -> None:
+    assert Http("GET", path, answer).path == path
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["", "users", "/users/", "//users", "/users//x", "/users/{}", "/{1a}", "/{a-b}", "/a{b}", "/{a}b", "/a b", "/ä",
+     "/a?b", "/a#b", "/a%20b", "/{a", "/a}", "/{a:int}", "/users\n", "/*", "/a;b", "http://x/a"],
+)  # fmt: skip
+def test_other_paths_are_refused(path: str) -> None:
+    with pytest.raises(ConfigError, match=r"write the path as in /users/\{id\}"):
+        Http("GET", path, answer)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"public": True, "scope": "a"}, "answer: public excludes scope='a'"),
+        ({"scope": "a b"}, "answer: scope='a b' is not one scope, as in users:write"),
+        ({"scope": 'a"'}, "is not one scope"),
+        ({"scope": "a\\"}, "is not one scope"),
+        ({"scope": "ä"}, "is not one scope"),
+        ({"cors": ("shop.example",)}, "answer: cors names 'shop.example', which is no origin, as in https://"),
+        ({"cors": ("https://shop.example/",)}, "which is no origin"),
+        ({"cors": ("https://a", "https://b c")}, "cors names 'https://b c'"),
+        ({"cors": ("null",)}, "cors names 'null'"),
+        ({"cors": "https://a"}, "cors names 'h'"),
+        ({"body_bytes_max": -1}, "answer: body_bytes_max=-1 is outside 0 to 1.07374e"),
+        ({"concurrency": 0}, "answer: concurrency=0 is outside 1 to 100000"),
+        ({"concurrency": 100_001}, "answer: concurrency=100001"),
+        ({"timeout_s": 0}, "answer: timeout_s=0 is outside 0.1 to 3600"),
+        ({"timeout_s": float("nan")}, "answer: timeout_s=nan"),
+        ({"rate_per_s": -1}, "answer: rate_per_s=-1 is outside 0 to"),
+    ],
+)
+def test_impossible_options_of_a_request_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Http("GET", "/x", answer, **options)
+
+
+def test_a_request_s_function_has_a_name_and_runs_where_it_can() -> None:
+    def in_thread(ctx: Any) -> None: ...
+
+    with pytest.raises(ConfigError, match=r"Http\('GET', '/x'\): the handler must be a function with a name"):
+        Http("GET", "/x", Callable())
+    with pytest.raises(ConfigError, match="must be a function with a name"):
+        Http("GET", "/x", "answer")  # type: ignore[arg-type]
+    assert (Http("GET", "/", answer).concurrency_max, Http("GET", "/", in_thread).concurrency_max) == (1_000, 8)
+    assert Http("GET", "/", Callable(), name="mine", concurrency=3).concurrency_max == 3
+    assert Http("GET", "/", Callable(), name="mine").is_async
+
+
+@pytest.mark.parametrize("path", ["/{id}/{id}", "/{id}/x/{id}"])
+def test_a_path_names_a_parameter_once(path: str) -> None:
+    with pytest.raises(ConfigError, match="the path names a parameter twice"):
+        Http("GET", path, answer)
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        (("GET", "/users/{id}"), r"App: first and second both answer GET /users/\{\}"),
+        (("GET", "/users/{name}"), r"App: first and second both answer GET /users/\{\}"),
+        (("PUT", "/users/{name}"), r"App: /users/\{id\} and /users/\{name\} are one path: name its parameters alike"),
+    ],
+)
+def test_two_functions_do_not_answer_the_same(second: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        App(functions=[Http("GET", "/users/{id}", answer, name="first"), Http(*second, answer, name="second")])
+
+
+def test_paths_that_differ_go_together() -> None:
+    routes = [("GET", "/users/{id}"), ("PUT", "/users/{id}"), ("GET", "/users/me"), ("GET", "/users/{id}/orders")]
+    app = App(functions=[Http(*route, answer, name=str(n)) for n, route in enumerate(routes)])  # type: ignore[arg-type]
+    assert [(one.method, one.path) for one in app.http_functions] == routes
+    assert app.stream_functions == []
+    app.check_topics(["anything"])
+
+
+def test_options_of_a_request_are_overridden_by_name() -> None:
+    app = App(functions=[Http("GET", "/x", answer, scope="a", rate_per_s=3), Stream(Ping, handle)])
+    settings = {"cors": ["https://a.example"], "timeout_s": "2.5", "rate_per_s": 0, "body_bytes_max": 10, "scope": "b"}
+    [changed] = app.with_options({"answer": settings, "handle": {"timeout_s": 7}}).http_functions
+    assert (changed.cors, changed.timeout_s, changed.rate_per_s) == (("https://a.example",), 2.5, 0.0)
+    assert (changed.body_bytes_max, changed.scope, changed.method, changed.path) == (10, "b", "GET", "/x")
+    assert app.with_options({}).http_functions == app.http_functions
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch_size": 5}, r"functions\.answer\.batch_size: no such option; there are body_bytes_max, concurrency"),
+        ({"path": "/y"}, r"functions\.answer\.path: no such option"),
+        ({"handler": "x"}, r"functions\.answer\.handler: no such option"),
+        ({"public": True}, "answer: public excludes scope='a'"),
+        ({"timeout_s": "soon"}, r"functions\.answer: Expected `float"),
+        ({"cors": "https://a.example"}, r"functions\.answer: Expected `array"),
+        ({"cors": ["a.example"]}, "answer: cors names 'a.example'"),
+        ({"rate_per_s": -2}, "answer: rate_per_s=-2"),
+    ],
+)
+def test_overrides_are_checked_as_declarations_are(settings: dict[str, Any], message: str) -> None:
+    app = App(functions=[Http("GET", "/x", answer, scope="a")])
+    with pytest.raises(ConfigError, match=message):
+        app.with_options({"answer": settings})
+
+
+def test_options_of_both_kinds_have_a_type() -> None:
+    assert options_of(Http) == {
+        "scope", "public", "cors", "body_bytes_max", "concurrency", "timeout_s", "rate_per_s",
+    }  # fmt: skip
+    assert option_types().keys() == options_of(Http) | options_of(Stream)

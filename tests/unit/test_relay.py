@@ -81,6 +81,7 @@ class World:
 @pytest.fixture
 async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
     monkeypatch.setattr(module, "STAND_BY_S", 0.02)
+    monkeypatch.setattr(module, "LOOK_S", 0.05)
     (tmp_path / "sqlite").mkdir()
     async with open_sqlite(StoreOptions(url=f"sqlite:///{tmp_path}/a.db"), tmp_path) as database:
         yield World(database)

@@ -5,7 +5,15 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from streamproc.adapters.prometheus import LABEL_VALUES_MAX, NAMES, Metrics, registry
-from streamproc.model import FunctionSnapshot, PartitionSnapshot, Snapshot, TopicPartition
+from streamproc.adapters.prometheus_http import HttpCollector, OutboxCollector
+from streamproc.model import (
+    FunctionSnapshot,
+    HttpSnapshot,
+    OutboxSnapshot,
+    PartitionSnapshot,
+    Snapshot,
+    TopicPartition,
+)
 from streamproc.ports import Observer
 
 P0, P1 = TopicPartition("events", 0), TopicPartition("events", 1)
@@ -70,8 +78,12 @@ def filled() -> Metrics:
     return metrics
 
 
-def test_the_list_of_names_and_the_exposition_agree() -> None:
-    text = generate_latest(scraped(FULL, metrics=filled())).decode()
+def test_the_list_of_names_and_the_exposition_of_all_collectors_agree() -> None:
+    found = scraped(FULL, metrics=filled())
+    answered = HttpSnapshot([function("find", {1: 3})], {"find": {200: 3}, "other": {404: 1}})
+    found.register(HttpCollector(lambda: answered))
+    found.register(OutboxCollector(lambda: OutboxSnapshot(1, 2, 3, active=True)))
+    text = generate_latest(found).decode()
     families = [family for family in text_string_to_metric_families(text) if family.name.startswith("streamproc_")]
     shown = {}
     for family in families:

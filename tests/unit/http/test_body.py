@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from streamproc import virtualtime
+from streamproc.http import body as module
 from streamproc.http.arguments import Refusal
-from streamproc.http.body import BYTES_PER_S_MIN, Disconnected, read_body
+from streamproc.http.body import BYTES_PER_S_MIN, Bodies, Disconnected
 
 TIMEOUT_S = 10.0
 
@@ -17,16 +18,19 @@ TIMEOUT_S = 10.0
 class Caller:
     """Sends parts, each after a pause in seconds; `read` says how many were asked for."""
 
-    def __init__(self, *parts: bytes | None, pause_s: float = 0.0, is_cut: bool = False) -> None:
+    def __init__(
+        self, *parts: bytes | None, pause_s: float = 0.0, first_s: float | None = None, is_cut: bool = False
+    ) -> None:
         self._parts = iter(parts)
         self._pause_s = pause_s
+        self._first_s = pause_s if first_s is None else first_s
         self._is_cut = is_cut
         self._left = len(parts)
         self.read = 0
 
     async def __call__(self) -> dict[str, Any]:
         self.read += 1
-        await asyncio.sleep(self._pause_s)
+        await asyncio.sleep(self._first_s if self.read == 1 else self._pause_s)
         if not self._left:
             if self._is_cut:
                 return {"type": "http.disconnect"}
@@ -38,7 +42,7 @@ class Caller:
 
 
 def read(caller: Caller, length: str = "", bytes_max: int = 100) -> bytes:
-    return virtualtime.run(read_body(caller, length, bytes_max=bytes_max, timeout_s=TIMEOUT_S))
+    return virtualtime.run(Bodies(TIMEOUT_S).read(caller, length, bytes_max))
 
 
 def status_of(caller: Caller, length: str = "", bytes_max: int = 100) -> int:
@@ -106,7 +110,24 @@ def test_a_body_in_small_parts_is_held_in_its_size() -> None:
         return {"type": "http.request", "body": bytes(2), "more_body": next(left) > 0}
 
     tracemalloc.start()
-    body = asyncio.run(read_body(receive, "", bytes_max=1_000_000, timeout_s=TIMEOUT_S))
+    body = asyncio.run(Bodies(TIMEOUT_S).read(receive, "", 1_000_000))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert (len(body), peak < 300_000) == (40_002, True)
+
+
+async def test_bodies_hold_only_so_much_together_and_give_it_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BODIES_BYTES_MAX", 250)
+    bodies = Bodies(0.2)
+    slow = [
+        asyncio.ensure_future(bodies.read(Caller(b"x" * 100, None, pause_s=1.0, first_s=0.0), "", 1_000))
+        for _ in range(2)
+    ]
+    await asyncio.sleep(0)
+    with pytest.raises(Refusal) as caught:
+        await bodies.read(Caller(b"x" * 100, b"x"), "", 1_000)
+    assert caught.value.problem.status == 503
+    assert await bodies.read(Caller(b"x" * 900), "", 1_000) == b"x" * 900  # what comes whole is not held
+    ended = await asyncio.gather(*slow, return_exceptions=True)
+    assert [type(one) for one in ended] == [Refusal] * 2
+    assert await bodies.read(Caller(b"x" * 200, b"x"), "", 1_000) == b"x" * 201

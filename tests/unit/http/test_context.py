@@ -1,5 +1,6 @@
 """What a function is given besides its parameters: time, log, ids, and events on their way to the broker."""
 
+import asyncio
 import base64
 import json
 import logging
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from streamproc import Event, Http, HttpContext, Problem
-from streamproc.adapters.memory import StoredRecord
+from streamproc.adapters.memory import Faults, StoredRecord
 from streamproc.http.arguments import Refusal
 from streamproc.http.auth import Caller
 from streamproc.http.context import HttpContext as Context
@@ -155,6 +156,29 @@ async def test_events_reach_the_broker_in_their_order_or_the_caller_is_told(tmp_
         assert (await client.post("/?count=0")).status_code == 204
         made.producer.down = False
         assert (await client.post("/?count=1&fails=true")).status_code == 422
+
+
+async def test_a_call_holds_its_place_until_the_broker_has_its_events(tmp_path: Path) -> None:
+    sending, release = asyncio.Event(), asyncio.Event()
+
+    class Slow(Faults):
+        async def before_send(self, record: OutRecord) -> None:
+            sending.set()
+            await release.wait()
+
+    async def emit(ctx: HttpContext) -> None:
+        ctx.emit(Made("t-1"), key="k")
+
+    made = Rig(tmp_path, Http("POST", "/", emit, public=True, concurrency=1))
+    made.producer.broker.faults = Slow()
+    async with made.client() as client:
+        first = asyncio.ensure_future(client.post("/"))
+        await sending.wait()
+        assert (await client.post("/")).status_code == 503
+        assert made.gateway.snapshot().functions[0].in_flight == 1
+        release.set()
+        assert ((await first).status_code, (await client.post("/")).status_code) == (204, 204)
+    assert not made.gateway.busy
 
 
 async def test_the_time_is_the_gateway_s(tmp_path: Path) -> None:

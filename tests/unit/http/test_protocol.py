@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from streamproc.http.protocol import HEAD_BYTES_MAX, PIPELINED_MAX
+from streamproc.http.protocol import HEAD_BYTES_MAX, HEADERS_MAX, PIPELINED_MAX
 from tests.unit.http.wire import Echo, Wire, asked, request, served, wire
 
 POST = "POST /x HTTP/1.1\r\nhost: x\r\n"
@@ -82,6 +82,10 @@ NO_HTTP = {
     "lower case": "get / HTTP/1.1\r\n\r\n",
     "no method": "BREW / HTTP/1.1\r\n\r\n",
     "another version": "GET / HTTP/9.9\r\n\r\n",
+    "the next version": "GET / HTTP/2.0\r\n\r\n",
+    "the first version": "GET / HTTP/0.9\r\n\r\n",
+    "no version": "GET /\r\n\r\n",
+    "CRLF in the query": "GET /?a=\r\nset-cookie: x HTTP/1.1\r\n\r\n",
     "preface of HTTP/2": "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "TLS": "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     "nothing of it": "hello\r\n\r\n",
@@ -99,6 +103,8 @@ async def test_what_is_no_http_is_400_and_closed(caller: Wire, data: str) -> Non
 LARGE = {
     "header": b"GET / HTTP/1.1\r\nx: " + b"a" * 100_000 + b"\r\n\r\n",
     "headers": b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 10_000 + b"\r\n",
+    "a few headers too many": b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * (HEADERS_MAX + 1) + b"\r\n",
+    "headers without end": b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * (HEADERS_MAX + 1),
     "header without end": b"GET / HTTP/1.1\r\nx: " + b"a" * 100_000,
     "name without end": b"GET / HTTP/1.1\r\n" + b"a" * 100_000,
     "path": b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\n\r\n",
@@ -126,8 +132,8 @@ async def test_a_head_has_a_limit_however_it_comes(address: str, echo: Echo, dat
 
 
 async def test_a_head_just_below_the_limit_is_read_in_any_pieces(caller: Wire) -> None:
-    data = request("/x", f"a: {'b' * (HEAD_BYTES_MAX - 200)}")
-    assert asked(await caller.ask(data))[4] == ["host", "a"]
+    data = request("/x", f"a: {'b' * (HEAD_BYTES_MAX - 2_000)}", *["b: c"] * (HEADERS_MAX - 2))
+    assert len(asked(await caller.ask(data))[4]) == HEADERS_MAX
     for start in range(0, len(data), 1_000):
         await caller.send(data[start : start + 1_000])
     assert asked(await caller.answer())[:2] == ["GET", "/x"]

@@ -111,26 +111,27 @@ async def test_a_body_that_stops_is_408_and_frees_its_place(tmp_path: Path) -> N
         assert (answer.status, answer.headers["connection"], await slow.is_closed()) == (408, "close", True)
 
 
-@pytest.mark.parametrize("then", [b"", request("/large") * 20])
-async def test_who_does_not_read_its_answer_is_cut_off_and_holds_up_nobody(then: bytes) -> None:
-    async with served(Echo()) as address:
-        slow = await connect(address)
-        slow.writer.write(request("/large") + then)
+async def test_who_does_not_read_its_answer_is_cut_off_and_holds_up_nobody() -> None:
+    async with served(Echo(), head_timeout_s=0.15) as address:
+        slow = [await connect(address) for _ in range(2)]
+        slow[0].writer.write(request("/large"))
+        slow[1].writer.write(request("/large") * 20)
         async with wire(address) as other:
             assert asked(await other.ask(request("/x")))[1] == "/x"
             assert await other.is_closed()
         await until(lambda: sockets_of(address) == 0)
-        slow.close()
+        for one in slow:
+            one.close()
 
 
 async def test_who_reads_its_answer_slowly_gets_all_of_it() -> None:
-    async with served(Echo()) as address, wire(address) as slow:
+    async with served(Echo(), head_timeout_s=0.1, keep_alive_s=0.1) as address, wire(address) as slow:
         await slow.send(request("/large"))
         await slow.reader.readuntil(b"\r\n\r\n")
         left = 8_000_000
         while left:  # in all it takes longer than any single limit
             left -= len(await slow.reader.read(300_000))
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.01)
 
 
 def sockets_of(address: str) -> int:
@@ -191,30 +192,45 @@ async def swallow(ended: asyncio.Event) -> None:
             continue
 
 
-@pytest.mark.parametrize("how", ["waits", "swallows", "unread", "half asked"])
-async def test_what_hangs_is_cut_off_when_its_time_is_over(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamproc.http.server.CANCELLED_S", 0.2)
-    ended = asyncio.Event()
-    begun = asyncio.Event()
-
-    async def hang(scope: Any, receive: Any, send: Any) -> None:
-        begun.set()
-        await (swallow(ended) if how == "swallows" else asyncio.Event().wait())
-
-    app = Echo() if how in ("unread", "half asked") else hang
-    began = time.monotonic()
+async def cut_off(app: Any, data: bytes) -> None:
+    """Asks a server that then ends, and looks for how long it takes."""
     async with served(app, stop_s=0.3, keep_alive_s=60, head_timeout_s=60) as address:
         caller = await connect(address)
-        await caller.send(b"GET / HT" if how == "half asked" else request("/large") * 10)
-        if isinstance(app, Echo):
-            await until(lambda: how == "half asked" or "/large" in app.asked)
-        else:
-            await begun.wait()
+        await caller.send(data)
+        if not isinstance(app, Echo):
+            await until(lambda: app.has_begun)
+        elif data != b"GET / HT":
+            await until(lambda: app.asked != [])
+        began = time.monotonic()
     assert time.monotonic() - began < 3
     with pytest.raises(ConnectionRefusedError):
         await connect(address)
-    ended.set()
     caller.close()
+
+
+class Hangs:
+    """An application that ends when it is told to, and not when it is cancelled, if it is stubborn."""
+
+    def __init__(self, *, is_stubborn: bool) -> None:
+        self.has_begun = False
+        self.ended = asyncio.Event()
+        self._is_stubborn = is_stubborn
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.has_begun = True
+        await (swallow(self.ended) if self._is_stubborn else self.ended.wait())
+
+
+async def test_what_hangs_is_cut_off_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamproc.http.server.CANCELLED_S", 0.2)
+    stubborn = Hangs(is_stubborn=True)
+    await asyncio.gather(
+        cut_off(stubborn, request("/")),
+        cut_off(Hangs(is_stubborn=False), request("/")),
+        cut_off(Echo(), request("/large") * 10),
+        cut_off(Echo(), b"GET / HT"),
+    )
+    stubborn.ended.set()
 
 
 async def test_a_call_that_nothing_ends_is_still_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
