@@ -99,7 +99,7 @@ class Protocol(HttpToolsProtocol):
             self._refuse(431 if too_large else 400)
             return
         if self._is_idle and self.timeout_keep_alive_task is None:
-            self._start_timer()  # it sent no more than line ends
+            self._start_timer()  # of the next head: so far there are line ends, or a body that was not waited for
 
     @property
     def _is_idle(self) -> bool:
@@ -166,16 +166,7 @@ class Protocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return
         self._advanced = True
-        if self.cycle.response_complete:
-            self._stop_timer()
         super().on_message_complete()
-
-    def on_response_complete(self) -> None:
-        """See uvicorn: what is left of a body that was not waited for has to come in time."""
-        super().on_response_complete()
-        if self.cycle.response_complete and self.cycle.more_body:
-            self._unset_keepalive_if_required()
-            self._start_timer()
 
     def pause_writing(self) -> None:
         """See uvicorn."""

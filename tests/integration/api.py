@@ -190,13 +190,17 @@ class Crowd:
         """One caller, until `stop` is set."""
         while not self.stop.is_set():
             name = uuid.uuid4().hex
-            while name not in self.acknowledged:
-                answer = await self._ask(name)
-                self.statuses[answer.status_code] += 1
-                if answer.status_code == 201:
-                    self.acknowledged[name] = answer.json()["id"]
-                else:
-                    await asyncio.sleep(0.1)
+            user_id = self.acknowledged[name] = await self._sign_up(name)
+            assert await self._sign_up(name) == user_id  # as by a caller who lost the answer
+
+    async def _sign_up(self, name: str) -> str:
+        while True:
+            answer = await self._ask(name)
+            self.statuses[answer.status_code] += 1
+            if answer.status_code == 201:
+                return str(answer.json()["id"])
+            assert answer.status_code == 503, answer.text
+            await asyncio.sleep(0.1)
 
     async def _ask(self, name: str) -> httpx2.Response:
         body = {"email": f"{name}@example.com", "name": name}

@@ -59,6 +59,11 @@ async def test_answers_of_all_kinds_arrive_whole_on_one_connection(address: str)
             assert (await caller.ask(request("/nope"))).status == 404
         assert {"date", "x-request-id"} <= full.headers.keys()
         assert "server" not in full.headers
+    for method, path in (("HEAD", "/"), ("GET", "/?length=0"), ("GET", "/")):
+        async with wire(address) as caller:
+            await caller.send(request(path, "connection: close", method=method))
+            last = await caller.answer(of_head=method == "HEAD")
+            assert (last.headers["connection"], await caller.is_closed()) == ("close", True)
 
 
 async def test_bodies_that_look_like_heads_and_pieces_of_any_kind_arrive_whole() -> None:
