@@ -19,7 +19,7 @@ app = App(
         Http("POST", "/orders", place_order, scope="orders:write"),
         Http("GET", "/orders/{id}", get_order, scope="orders:read"),
         Stream(OrderPlaced, take_stock, key="order_id", concurrency=200, timeout_s=10),
-        Http("POST", "/readings", accept_readings, scope="readings:write", body_bytes_max=4_194_304),
+        Http("POST", "/readings", accept_readings, scope="readings:write", body_bytes_max=4_194_304, concurrency=50),
         Stream(SensorReading, store_readings, batch_size=500, batch_window_s=0.2),
     ],
     services=open_services,
