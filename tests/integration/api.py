@@ -77,7 +77,7 @@ class World:
         self.secret.write_text(secrets.token_hex(32))
         self.auth = AuthOptions(secret_file=str(self.secret), development=True)
         by_mail = {"mail.transport": "smtp", "mail.host": "127.0.0.1", "mail.port": mails.port} if mails else {}
-        self.settings: dict[str, object] = {
+        self.settings: dict[str, Any] = {
             "mail.directory": str(folder / "mail"),
             "auth.secret_file": self.auth.secret_file,
             "auth.development": "true",

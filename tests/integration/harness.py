@@ -73,6 +73,11 @@ class Service:
         """Its process id."""
         return self._process.pid
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether its process is gone."""
+        return self._process.poll() is not None
+
     def logged(self) -> list[dict[str, Any]]:
         """Its log so far; a line that is no JSON is an empty object with `raw`."""
         lines = self.log.read_text().splitlines()
@@ -87,7 +92,7 @@ class Service:
         return address
 
     def _ended(self) -> bool:
-        if self._process.poll() is not None:
+        if self.has_ended:
             raise AssertionError(f"the service ended with {self._process.returncode}:\n{self.log.read_text()}")
         return False
 
@@ -111,7 +116,7 @@ class Service:
 
     async def exit_code(self) -> int:
         """Waits for its end."""
-        await until(lambda: self._process.poll() is not None, "the service ends")
+        await until(lambda: self.has_ended, "the service ends")
         return self._process.wait()
 
     async def stop(self) -> int:
@@ -123,7 +128,7 @@ class Service:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._process.poll() is None:
+        if not self.has_ended:
             self._process.kill()
             self._process.wait()
 

@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,28 +20,29 @@ from tests.postgres import Postgres
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(600)]
 AT_ONCE = 4
 
-Make = Callable[[Path], AbstractAsyncContextManager[tuple[World, MailServer | None]]]
+Open = Callable[[int, Path], AbstractAsyncContextManager[tuple[World, MailServer | None]]]
 
 
 @pytest.fixture(params=["SQLite and a folder", "PostgreSQL and SMTP"])
-def make(request: pytest.FixtureRequest, bootstrap: str) -> Make:
-    """Makes shops with a database and mail of one kind."""
+def opened(request: pytest.FixtureRequest, bootstrap: str) -> Iterator[Open]:
+    """Opens the shop of a point, with a database and mail of one kind."""
 
     @asynccontextmanager
-    async def on_files(folder: Path) -> AsyncIterator[tuple[World, None]]:
+    async def on_files(_: int, folder: Path) -> AsyncIterator[tuple[World, None]]:
         yield World(folder, bootstrap, sqlite(folder)), None
 
-    if request.param == "SQLite and a folder":
-        return on_files
-    server: Postgres = request.getfixturevalue("postgres")
-
     @asynccontextmanager
-    async def on_servers(folder: Path) -> AsyncIterator[tuple[World, MailServer]]:
-        with postgres(server) as database:
-            async with mail_server() as mails:
-                yield World(folder, bootstrap, database, mails), mails
+    async def on_servers(number: int, folder: Path) -> AsyncIterator[tuple[World, MailServer]]:
+        async with mail_server() as mails:
+            yield World(folder, bootstrap, databases[number], mails), mails
 
-    return on_servers
+    if request.param == "SQLite and a folder":
+        yield on_files
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    with ExitStack() as stack:
+        databases = [stack.enter_context(postgres(server)) for _ in POINTS]
+        yield on_servers
 
 
 REQUESTS: list[tuple[str, dict[str, Any]]] = [
@@ -66,10 +67,24 @@ async def ask(world: World, service: Service, path: str, body: dict[str, Any]) -
     return True
 
 
+async def ask_all(world: World, service: Service) -> list[tuple[str, dict[str, Any]]]:
+    """Makes one request after the other, once all that follows from the one before has happened; those unanswered."""
+    unanswered = []
+    for path, body in REQUESTS:
+        if not await ask(world, service, path, body):
+            unanswered.append((path, body))
+
+        async def has_followed() -> bool:
+            return service.has_ended or await world.is_done()
+
+        await until_true(has_followed, f"what follows from {path} has happened")
+    return unanswered
+
+
 async def survive(world: World, point: str) -> dict[str, Any]:
     """Asks a service that dies at a point, and another one what was not answered; what has come of it in the end."""
     with start(world, point) as service:
-        unanswered = [(path, body) for path, body in REQUESTS if not await ask(world, service, path, body)]
+        unanswered = await ask_all(world, service)
         assert await service.exit_code() == -9, point
     with start(world, "") as service:
         await service.listening()
@@ -92,12 +107,12 @@ async def survive(world: World, point: str) -> dict[str, Any]:
 
 
 async def test_a_kill_at_any_point_loses_nothing_and_repeats_no_effect(
-    make: Make, admin: AIOKafkaAdminClient, tmp_path: Path
+    opened: Open, admin: AIOKafkaAdminClient, tmp_path: Path
 ) -> None:
     places = asyncio.Semaphore(AT_ONCE)
 
     async def tried(number: int, point: str) -> None:
-        async with places, make(tmp_path / str(number)) as (world, mails):
+        async with places, opened(number, tmp_path / str(number)) as (world, mails):
             await world.prepare(admin)
             end = await survive(world, point)
             assert end.pop("publications") >= (3 if point == "published, not removed from the outbox" else 2), point
