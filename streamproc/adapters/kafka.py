@@ -148,7 +148,8 @@ class KafkaConsumer:
             if not done:
                 log.warning("the Kafka consumer did not stop within %g s and is left behind", STOP_TIMEOUT_S)
             for task in done:
-                task.result()
+                if not task.cancelled():  # aiokafka takes the end of its own tasks for one while Kafka is gone
+                    task.result()
 
     async def assigned(self, partitions: Collection[aiokafka.TopicPartition]) -> Mapping[TopicPartition, int]:
         """Settles where each partition is read from; called by the listener."""

@@ -98,7 +98,6 @@ async def test_without_kafka_users_sign_up_and_readings_are_refused(
     assert await world.letters() == []
 
 
-@pytest.mark.xfail(strict=True, reason="the consumer ends as cancelled when it is stopped while it waits for Kafka")
 async def test_a_service_ends_as_told_also_while_kafka_is_gone(mortal: World, broker: RunningBroker) -> None:
     with mortal.start() as service:
         await service.ready()
