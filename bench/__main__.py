@@ -49,7 +49,7 @@ def _scenario(name: str) -> Scenario:
 
 @main.command()
 @click.argument("names", nargs=-1, type=click.Choice(SCENARIOS), metavar="[SCENARIO]...")
-@click.option("--quick", is_flag=True, help="Fewer records and rounds: at most three minutes for all.")
+@click.option("--quick", is_flag=True, help="Fewer records and rounds: a few minutes for all.")
 @click.option("--bootstrap", default="", help="HOST:PORT of a cluster of yours; embedded when not given.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object as the last line.")
 @click.option("--results", default=RESULTS, type=click.Path(file_okay=False, path_type=Path), help="Folder for files.")

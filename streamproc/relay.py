@@ -31,7 +31,7 @@ class Relay:
         self._outbox = outbox
         self._producer = producer
         self._kicked = asyncio.Event()
-        self._stopping = False
+        self._stopping = asyncio.Event()
         self._too_large: set[int] = set()
         self._published = 0
         self._waiting = 0
@@ -43,7 +43,7 @@ class Relay:
 
     async def run(self) -> None:
         """Publishes until `stop`."""
-        while not self._stopping:
+        while not self._stopping.is_set():
             try:
                 async with self._outbox.relay() as waiting:
                     if waiting is not None:
@@ -59,7 +59,7 @@ class Relay:
 
     async def stop(self, running: "asyncio.Task[None]", within_s: float) -> None:
         """Publishes what waits now, for so long; the rest waits for the next relay."""
-        self._stopping = True
+        self._stopping.set()
         self.kick()
         await asyncio.wait({running}, timeout=within_s)
         running.cancel()
@@ -77,9 +77,9 @@ class Relay:
             self._waiting = len(batch)
             if batch:
                 await self._publish(waiting, batch)
-            elif self._stopping:
+            elif self._stopping.is_set():
                 return
-            if len(batch) < BATCH and not self._stopping:
+            if len(batch) < BATCH and not self._stopping.is_set():
                 await self._until_kicked()
 
     async def _publish(self, waiting: Waiting, batch: Sequence[tuple[int, OutRecord]]) -> None:
@@ -119,7 +119,11 @@ class Relay:
                 await self._kicked.wait()
 
     async def _rest(self) -> None:
-        await asyncio.sleep(0.05 if self._stopping else STAND_BY_S)
+        if self._stopping.is_set():
+            await asyncio.sleep(0.05)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STAND_BY_S):
+                await self._stopping.wait()
 
 
 def _turns(batch: Sequence[tuple[int, OutRecord]]) -> Sequence[Sequence[tuple[int, OutRecord]]]:

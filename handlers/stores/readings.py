@@ -37,9 +37,16 @@ class Readings(Protocol):
         """
 
 
-def _check(readings: Sequence[Reading]) -> None:
-    check_keys(*{one.scope for one in readings}, *(one.event_id for one in readings))
-    check_text(*(one.sensor_id for one in readings))
+Columns = Sequence[Sequence[Any]]
+
+
+def _checked(readings: Sequence[Reading]) -> Columns:
+    """The readings by column, none of them unfit for a database."""
+    columns: Columns = list(zip(*readings, strict=True))
+    if columns:
+        check_keys(*set(columns[0]), *columns[1])
+        check_text(*columns[3])
+    return columns
 
 
 _UPSERT = """
@@ -58,7 +65,7 @@ class SqliteReadings:
 
     async def upsert(self, readings: Sequence[Reading]) -> Collection[int]:
         """See the port."""
-        _check(readings)
+        _checked(readings)
         rows = [
             (*one[:4], one.timestamp.timestamp(), one.temperature, one.humidity, one.processed_at.timestamp())
             for one in readings
@@ -73,24 +80,25 @@ class SqliteReadings:
         return await self._database.run(work)
 
 
-_PG_UPSERT = """
-INSERT INTO readings (
-    scope, event_id, fingerprint, sensor_id, timestamp, temperature, humidity, processed_at, deliveries
+_COLUMNS = "scope, event_id, fingerprint, sensor_id, timestamp, temperature, humidity, processed_at"
+_ARRAYS = (
+    "$1::text[], $2::text[], $3::bytea[], $4::text[], $5::timestamptz[], $6::float8[], $7::float8[], $8::timestamptz[]"
 )
-SELECT * FROM unnest(
-    $1::text[], $2::text[], $3::bytea[], $4::text[], $5::timestamptz[], $6::float8[], $7::float8[], $8::timestamptz[],
-    $9::integer[]
-)
-ON CONFLICT (scope, event_id) DO UPDATE SET deliveries = readings.deliveries + excluded.deliveries
-WHERE readings.fingerprint = excluded.fingerprint
-"""
+_SAME = "WHERE readings.fingerprint = excluded.fingerprint"
+_PG_UPSERT = f"""
+INSERT INTO readings ({_COLUMNS}) SELECT * FROM unnest({_ARRAYS})
+ON CONFLICT (scope, event_id) DO UPDATE SET deliveries = readings.deliveries + 1 {_SAME}
+"""  # noqa: S608
+_PG_UPSERT_SEVERAL = f"""
+INSERT INTO readings ({_COLUMNS}, deliveries) SELECT * FROM unnest({_ARRAYS}, $9::integer[])
+ON CONFLICT (scope, event_id) DO UPDATE SET deliveries = readings.deliveries + excluded.deliveries {_SAME}
+"""  # noqa: S608
 _PG_OTHERS = """
 SELECT number - 1
 FROM unnest($1::text[], $2::text[], $3::bytea[]) WITH ORDINALITY AS one (scope, event_id, fingerprint, number)
 JOIN readings USING (scope, event_id)
 WHERE readings.fingerprint <> one.fingerprint
 """
-Columns = Sequence[Sequence[Any]]
 
 
 class PostgresReadings:
@@ -101,21 +109,19 @@ class PostgresReadings:
 
     async def upsert(self, readings: Sequence[Reading]) -> Collection[int]:
         """See the port."""
-        _check(readings)
-        ids = {one[:2] for one in readings}
-        if len(ids) == len(readings):
-            columns = [*zip(*readings, strict=True), [1] * len(readings)]
-            if not readings or await self._database.execute(_PG_UPSERT, *columns) == len(readings):
-                return ()
-        else:
+        columns = _checked(readings)
+        if not columns:
+            return ()
+        if len(set(columns[1])) < len(readings):
             await self._database.run(lambda connection: _upsert_parts(connection, _parts(readings)))
-        ids_and_contents = list(zip(*readings, strict=True))[:3]
-        return {row[0] for row in await self._database.fetch(_PG_OTHERS, *ids_and_contents)}
+        elif await self._database.execute(_PG_UPSERT, *columns) == len(readings):
+            return ()
+        return {row[0] for row in await self._database.fetch(_PG_OTHERS, *columns[:3])}
 
 
 async def _upsert_parts(connection: "PostgresConnection", parts: Sequence[Columns]) -> None:
     for columns in parts:
-        await connection.execute(_PG_UPSERT, *columns)
+        await connection.execute(_PG_UPSERT_SEVERAL, *columns)
 
 
 def _parts(readings: Sequence[Reading]) -> Sequence[Columns]:

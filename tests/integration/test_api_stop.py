@@ -74,6 +74,18 @@ async def test_a_request_that_hangs_is_cut_at_the_grace(world: World, path: str)
         assert asked.result() == 0
 
 
+@on_sqlite
+async def test_an_idle_service_ends_at_once_also_one_that_stands_by(world: World) -> None:
+    with world.start(only="http") as active:
+        await active.listening()
+        with world.start(only="http") as standing_by:
+            await standing_by.listening()
+            for service in (standing_by, active):
+                told = time.monotonic()
+                assert await service.stop() == 0
+                assert time.monotonic() - told < 1
+
+
 async def status_of(asking: Awaitable[httpx2.Response]) -> int:
     """Of the answer, 0 without one."""
     try:
