@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,11 +13,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from streamproc.cli.common import json_option, print_json
+from streamproc.cli.common import ask_kafka, json_option, print_json
 from streamproc.errors import BrokerError
 
 if TYPE_CHECKING:
     from streamproc.adapters.broker import Broker
+
+
+PARTITIONS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +53,15 @@ def broker() -> None:
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for topics and log; one in your cache folder when not given.",
 )
-def start(port: int, data_dir: Path | None) -> None:
+@click.option("topics", "--topic", multiple=True, help="Make this topic where it is missing; may be repeated.")
+def start(port: int, data_dir: Path | None, topics: tuple[str, ...]) -> None:
     """Start the broker and print its address.
 
-    The first start fetches Apache Kafka, 45 MB, into your cache folder.
+    The first start fetches Apache Kafka, 45 MB, into your cache folder. Topics get four partitions.
 
     \b
     Example:
-      streamproc broker start --data-dir data/kafka
+      streamproc broker start --data-dir data/kafka --topic events --topic alerts
     """
     from streamproc.adapters.broker_files import locked
 
@@ -66,7 +71,18 @@ def start(port: int, data_dir: Path | None) -> None:
             click.echo(f"already running as process {started.broker.pid}", err=True)
         else:
             started = _start(home, data_dir or home / "kafka", port)
+    if topics:
+        _make_topics(started.broker.bootstrap, topics)
     click.echo(started.broker.bootstrap)
+
+
+def _make_topics(bootstrap: str, topics: Sequence[str]) -> None:
+    from streamproc.adapters.kafka_client import KafkaOptions
+    from streamproc.adapters.kafka_topics import create_topics
+
+    options = KafkaOptions(bootstrap_servers=[bootstrap])
+    made = ask_kafka(create_topics(options, dict.fromkeys(topics, PARTITIONS)))
+    click.echo(f"created {', '.join(made)}" if made else "the topics exist", err=True)
 
 
 def _start(home: Path, data_dir: Path, port: int) -> Started:

@@ -132,9 +132,11 @@ def test_the_commands_start_show_and_stop_one_broker(env: Mapping[str, str]) -> 
     try:
         assert first.stdout == f"{shown['bootstrap']}\n"
         assert answers(port_of(shown["bootstrap"]))
-        again = command("start", env=env)
+        again = command("start", "--topic", "events", env=env)
         assert (again.returncode, again.stdout) == (0, first.stdout)
         assert "already running" in again.stderr
+        assert "created events" in again.stderr
+        assert "the topics exist" in command("start", "--topic", "events", env=env).stderr
     finally:
         stopped = command("stop", env=env)
     assert stopped.stdout == f"stopped the broker at {shown['bootstrap']}, process {shown['pid']}\n"
