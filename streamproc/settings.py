@@ -4,12 +4,12 @@ import difflib
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
 
 import msgspec
-from msgspec import inspect
 
 from streamproc.adapters.kafka_client import KafkaOptions
 from streamproc.adapters.logs import LogOptions
@@ -17,7 +17,9 @@ from streamproc.adapters.mail import MailOptions
 from streamproc.adapters.store import StoreOptions
 from streamproc.app import option_types
 from streamproc.errors import ConfigError
+from streamproc.expected import expected
 from streamproc.http.options import AuthOptions, HttpOptions, OpsOptions
+from streamproc.secret import read_secret
 from streamproc.stream.options import StreamOptions
 
 PREFIX = "STREAMPROC_"
@@ -63,8 +65,7 @@ class Loaded:
         """Every setting, in the order of the sections, with secrets masked."""
         found: list[tuple[str, Any]] = []
         for leaf in _Schema().leaves.values():
-            section, _, option = leaf.name.partition(".")
-            value = getattr(getattr(self.settings, section), option)
+            value = _of(self.settings, leaf)
             if leaf.children is not None and value:
                 found += [(f"{leaf.name}.{child}", value[child]) for child in value]
             else:
@@ -92,9 +93,21 @@ def load(file: Path | None, environ: Mapping[str, str], *, flags: Mapping[str, A
 
 
 def secrets(settings: Settings) -> frozenset[str]:
-    """The values never to be shown: non-empty settings declared with `Meta(extra={"secret": True})`."""
-    names = [leaf.name.split(".") for leaf in _Schema().leaves.values() if leaf.secret]
-    return frozenset(str(value) for section, option in names if (value := getattr(getattr(settings, section), option)))
+    """What is never to be shown: settings marked `Meta(extra={"secret": True})`, and what `secret_file`s hold now."""
+    found: set[str] = set()
+    for leaf in _Schema().leaves.values():
+        value = _of(settings, leaf)
+        if value and leaf.secret:
+            found.add(str(value))
+        elif value and leaf.name.endswith(("password_file", "secret_file")):
+            with suppress(ConfigError):  # told by who needs it
+                found.add(read_secret(value, leaf.name))
+    return frozenset(found)
+
+
+def _of(settings: Settings, leaf: "_Leaf") -> Any:
+    section, _, option = leaf.name.partition(".")
+    return getattr(getattr(settings, section), option)
 
 
 class _Given(NamedTuple):
@@ -240,8 +253,8 @@ class _Loader:
                 value = _typed(one, leaf.type)
             except msgspec.ValidationError:
                 # The message of msgspec may quote the value, which may be a secret in the wrong place.
-                expected = _expected(inspect.type_info(leaf.type))
-                self.problems.append(f"{one.name}: expected {expected}; it was set by {one.origin}")
+                wanted = expected(leaf.type)
+                self.problems.append(f"{one.name}: expected {wanted}; it was set by {one.origin}")
                 continue
             path = self._schema.path(one.name)
             table = sections
@@ -266,27 +279,3 @@ def _typed(given: _Given, hint: Any) -> Any:
     if given.is_text and get_origin(bare) in (list, tuple):
         value = [part.strip() for part in value.split(",") if part.strip()]
     return msgspec.convert(value, hint, strict=not given.is_text)
-
-
-def _expected(kind: inspect.Type) -> str:
-    match kind:
-        case inspect.Metadata():
-            return _expected(kind.type)
-        case inspect.LiteralType():
-            return "one of " + ", ".join(map(str, kind.values))
-        case inspect.BoolType():
-            return "true or false"
-        case inspect.IntType() | inspect.FloatType():
-            noun = "a whole number" if isinstance(kind, inspect.IntType) else "a number"
-            signs = {">": kind.gt, ">=": kind.ge, "<": kind.lt, "<=": kind.le}
-            limits = [f"{sign} {limit}" for sign, limit in signs.items() if limit is not None]
-            return " ".join([noun, " and ".join(limits)]).rstrip()
-        case inspect.StrType() | inspect.ListType():
-            noun = "text" if isinstance(kind, inspect.StrType) else "a list"
-            return noun + (", not empty" if kind.min_length else "")
-        case inspect.DateTimeType():
-            return "a time such as 2026-01-31T12:00:00Z"
-        case inspect.UnionType():
-            return " or ".join(_expected(one) for one in kind.types if not isinstance(one, inspect.NoneType))
-        case _:
-            return "a table"

@@ -117,6 +117,12 @@ def test_a_secret_is_known_and_never_shown(here: Path) -> None:
     assert secrets(load(None, {}).settings) == frozenset()
 
 
+def test_what_secret_files_hold_is_a_secret_too(tmp_path: Path) -> None:
+    (tmp_path / "mail").write_text("hunter2\n")
+    flags = {"mail.username": "me", "mail.password_file": str(tmp_path / "mail"), "auth.secret_file": "/none"}
+    assert secrets(load(None, {}, flags=flags).settings) == {"hunter2"}
+
+
 def test_a_setting_whose_own_name_ends_in_file_is_not_read(here: Path) -> None:
     loaded = load(None, {"STREAMPROC_KAFKA__SSL_CA_FILE": "ca.pem"})
     assert loaded.settings.kafka.ssl_ca_file == "ca.pem"
