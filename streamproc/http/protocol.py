@@ -71,6 +71,7 @@ class Protocol(HttpToolsProtocol):
     _timer: asyncio.TimerHandle | None = None
     _writing: asyncio.TimerHandle | None = None
     _advanced = False
+    _in_head = False
     _chunk_bytes = 0
     _idle_bytes = 0
 
@@ -98,8 +99,8 @@ class Protocol(HttpToolsProtocol):
             too_large = isinstance(error, HeadTooLarge) or isinstance(error.__context__, HeadTooLarge)
             self._refuse(431 if too_large else 400)
             return
-        if self._is_idle and self.timeout_keep_alive_task is None:
-            self._start_timer()  # of the next head: so far there are line ends, or a body that was not waited for
+        if self._in_head or (self._is_idle and self.timeout_keep_alive_task is None):
+            self._start_timer()  # of the head: it is not whole, there are line ends, or a body that was not waited for
 
     @property
     def _is_idle(self) -> bool:
@@ -132,14 +133,14 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """See uvicorn."""
         super().on_message_begin()
-        self._start_timer()
+        self._in_head = True
 
     def on_headers_complete(self) -> None:
         """See uvicorn: headers that follow the body are thrown away."""
         if self.parser.should_upgrade():
             return
         self._stop_timer()
-        self._advanced = True
+        self._in_head, self._advanced = False, True
         if self.parser.get_http_version() not in ("1.0", "1.1"):  # a request without one is HTTP/0.9 to the parser
             raise httptools.HttpParserError("another version")
         if len(self.headers) > HEADERS_MAX:
