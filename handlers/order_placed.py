@@ -1,6 +1,7 @@
 """`order.placed`: takes the ordered items from stock."""
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Annotated
 
 import msgspec
@@ -29,12 +30,17 @@ class OrderPlaced(Event, tag="order.placed"):
     items: Annotated[list[Item], Meta(min_length=1, max_length=1_000)]
 
 
+def quantities(items: Iterable[Item]) -> Counter[str]:
+    """How many of each sku, over all items."""
+    total: Counter[str] = Counter()
+    for item in items:
+        total[item.sku] += item.quantity
+    return total
+
+
 async def take_stock(event: OrderPlaced, ctx: Context[Services]) -> Reject | None:
     """Takes the stock of all items or of none, once per event id."""
-    quantities: Counter[str] = Counter()
-    for item in event.items:
-        quantities[item.sku] += item.quantity
-    order = Order(event.order_id, event.user_id, quantities, ctx.record_time)
+    order = Order(event.order_id, event.user_id, quantities(event.items), ctx.record_time)
     try:
         await ctx.services.stock.take(order, delivery(event, ctx, function="take_stock"), ctx.now)
     except Refused as refused:

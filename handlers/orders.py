@@ -1,12 +1,11 @@
 """`/orders`: orders are placed, and followed."""
 
-from collections import Counter
 from datetime import datetime
 from typing import Annotated
 
 from msgspec import Meta
 
-from handlers.order_placed import Id, Item, OrderPlaced
+from handlers.order_placed import Id, Item, OrderPlaced, quantities
 from handlers.services import Services
 from handlers.stores.orders import Order, StoredOrder
 from streamproc import Answer, Body, Created, HttpContext, Problem
@@ -41,10 +40,7 @@ async def place_order(new: NewOrder, ctx: HttpContext[Services]) -> Created[Orde
     """Stores the order and, in the same transaction, the event that takes its stock."""
     if await ctx.services.users.find(new.user_id) is None:
         return Problem(409, "No such user")
-    quantities: Counter[str] = Counter()
-    for item in new.items:
-        quantities[item.sku] += item.quantity
-    order = Order(ctx.new_id(), new.user_id, quantities, ctx.now)
+    order = Order(ctx.new_id(), new.user_id, quantities(new.items), ctx.now)
     placed = OrderPlaced(order.order_id, new.user_id, new.items)
     event = ctx.event(placed, key=order.order_id, event_id=order.order_id)
     stored = await ctx.services.orders.place(order, event)

@@ -113,7 +113,8 @@ async def serve(
         producer = KafkaProducer(settings.kafka)
         stack.push_async_callback(producer.stop)
         await producer.start()
-        shared = _Shared(app, settings, services, producer, prometheus.Metrics(), steady_clock())
+        mask = logs.Mask(secrets(settings))
+        shared = _Shared(app, settings, services, producer, prometheus.Metrics(), steady_clock(), mask)
         pool = Pool([])
         if app.stream_functions and only != "http":
             await _make_dead_letter_topics(settings)
@@ -153,6 +154,7 @@ class _Shared:
     producer: KafkaProducer
     metrics: prometheus.Metrics
     now: Callable[[], float]
+    mask: logs.Mask
 
     def pipeline(self, member: str, number: int) -> Pipeline:
         settings, functions = self.settings, self.app.stream_functions
@@ -166,7 +168,7 @@ class _Shared:
             services=self.services,
             group=settings.kafka.group_id,
             now=self.now,
-            mask=logs.Mask(secrets(settings)),
+            mask=self.mask,
         )
         return Pipeline(functions, settings.stream, around)
 
@@ -214,11 +216,11 @@ def _check_http(app: App, settings: Settings, only: Trigger | None) -> None:
     if any(not function.public for function in app.http_functions) and only != "stream":
         if not (auth.secret_file or auth.jwks_url or auth.jwks_file):
             raise ConfigError("auth: set secret_file, jwks_url or jwks_file; without it no token can be checked")
-        if auth.development and not is_loopback(settings.http.listen):
+        if auth.development and not is_loopback(settings.http.listen.rpartition(":")[0].strip("[]")):
             raise ConfigError("auth.development: tokens anybody on this machine can sign are for loopback only")
     if app.outbox is not None:
         for topic in settings.stream.topics:
-            form = settings.stream.formats.get(topic, settings.stream.format)
+            form = settings.stream.format_of(topic)
             if not keeps_event_ids(form):
                 raise ConfigError(f"stream.format: {form} of topic {topic!r} has no place for the outbox's event ids")
 

@@ -6,7 +6,6 @@ to a loop in the app's `services`, not outside.
 """
 
 import asyncio
-import base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +23,7 @@ from streamproc.stream.deadletter import OURS
 from streamproc.stream.decode import Decoder
 from streamproc.stream.options import StreamOptions
 from streamproc.stream.pipeline import Pipeline, Surroundings
+from streamproc.stream.wrap import wrap
 from streamproc.testing_http import Response as Response
 from streamproc.testing_http import request as request
 
@@ -78,14 +78,8 @@ class NoObserver:
 def envelope(event: Event | bytes, *, event_id: str = "", key: str = "") -> bytes:
     """An event (or its bytes) as a Lambda Kinesis record, the default format of a topic."""
     data = event if isinstance(event, bytes) else msgspec.json.encode(event)
-    kinesis = {
-        "kinesisSchemaVersion": "1.0",
-        "partitionKey": key,
-        "sequenceNumber": event_id,
-        "data": base64.b64encode(data).decode(),
-        "approximateArrivalTimestamp": EPOCH,
-    }
-    return msgspec.json.encode({"kinesis": kinesis, "eventID": event_id, "eventSource": "aws:kinesis"})
+    value, _ = wrap(data, "kinesis", event_id=event_id, event_type="", key=key)
+    return value
 
 
 @dataclass(frozen=True, slots=True)

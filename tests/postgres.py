@@ -6,7 +6,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -26,6 +25,7 @@ from urllib.parse import urlsplit
 import asyncpg
 
 from handlers.stores.opening import MIGRATIONS
+from streamproc.adapters.broker_files import free_port
 from streamproc.adapters.postgres_schema import migrate_postgres
 from streamproc.adapters.store import StoreOptions
 
@@ -184,7 +184,7 @@ class Server:
         self._programs = programs(self._user)
         self._folder = Path(tempfile.mkdtemp(dir=folder_for_all()))
         self._process: subprocess.Popen[bytes] | None = None
-        self.postgres = Postgres(HOST, _free_port(), SUPERUSER, PASSWORD)
+        self.postgres = Postgres(HOST, free_port(), SUPERUSER, PASSWORD)
 
     def __enter__(self) -> "Server":
         self._initialize()
@@ -239,13 +239,6 @@ def _ensure_user() -> str | None:
     except KeyError:
         subprocess.run(["useradd", "-s", "/usr/sbin/nologin", USER], check=True, capture_output=True)
     return USER
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind((HOST, 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 @contextmanager

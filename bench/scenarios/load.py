@@ -1,6 +1,5 @@
 """The load generator that users run, against the whole service: an open loop, latencies from each record's turn."""
 
-import socket
 import time
 import urllib.error
 import urllib.request
@@ -14,6 +13,7 @@ from bench.load import run as load
 from bench.plots import bars
 from bench.scenario import Column, Scenario, figure
 from bench.topics import PLAIN, empty
+from streamproc.adapters.broker_files import free_port
 
 RATES = (5_000, 20_000, 50_000)
 READY_S = 30.0
@@ -22,7 +22,7 @@ READY_S = 30.0
 def run(target: Target, quick: bool, results: Results) -> None:
     """Each rate on a service and a topic of its own."""
     for rate in RATES[1:2] if quick else RATES:
-        port = _free_port()
+        port = free_port()
         contender = ours("record", f"{rate:,} records/s", name=f"streamproc-{rate}", ops=port)
         say(contender.title)
         with empty(target, PLAIN.partitions) as course, running(contender, course):
@@ -50,11 +50,6 @@ def _loaded(contender: Contender, bootstrap: str, topic: str, port: int, *, seco
         "p999_ms": latency.percentile(0.999),
         "generator_late_p99_ms": found.lateness_ms.percentile(0.99),
     }
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def _wait_until_ready(url: str) -> None:

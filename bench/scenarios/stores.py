@@ -6,8 +6,9 @@ from bench.brokers import Target
 from bench.contenders import program
 from bench.contest import Contender, Course, Results, play
 from bench.plots import bars
-from bench.scenario import Column, Scenario, figure, guarantee, spread
+from bench.scenario import Scenario
 from bench.scenarios.requests import SETTLED
+from bench.scenarios.sinks import COLUMNS
 from tests.postgres import Server, Shop, shop
 
 MODES = {
@@ -36,11 +37,4 @@ def _contender(mode: str, database: Shop) -> Contender:
     return replace(made, guarantee="each row once")
 
 
-COLUMNS: dict[str, Column] = {
-    "rows/s": figure("records_per_s", "{:,.0f}"),
-    "us CPU/row": figure("cpu_us"),
-    "spread": spread,
-    "peak MiB": figure("rss_mb", "{:.0f}"),
-    "delivery": guarantee,
-}
 SCENARIO = Scenario("stores", "rows into PostgreSQL", run, COLUMNS, plot=bars("records_per_s", "rows/s"))

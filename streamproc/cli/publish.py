@@ -65,7 +65,7 @@ def events(file: BinaryIO, *, topic: str, key: str | None, options: "StreamOptio
     from streamproc.model import OutRecord
     from streamproc.stream.wrap import wrap
 
-    form = options.formats.get(topic, options.format)
+    form = options.format_of(topic)
     for number, line in enumerate(file, 1):
         if not line.strip():
             continue

@@ -80,7 +80,7 @@ class HttpContext(CallContext[S]):
     def _record(self, event: Event, *, key: str, topic: str, event_id: str) -> OutRecord:
         options = self._run.options
         topic = topic or options.topics[0]
-        form = options.formats.get(topic, options.format) if topic in options.topics else "cloudevents"
+        form = options.format_of(topic) if topic in options.topics else "cloudevents"
         event_type = str(event.__struct_config__.tag)
         value, headers = wrap(
             _encode(event), form, event_id=event_id or str(uuid.uuid4()), event_type=event_type, key=key

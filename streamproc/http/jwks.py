@@ -5,7 +5,6 @@ thread, once at a time and at most every 30 seconds, and goes on with the keys i
 """
 
 import asyncio
-import ipaddress
 import logging
 import os
 import time
@@ -20,6 +19,7 @@ from msgspec import Meta
 
 from streamproc.errors import ConfigError
 from streamproc.http.auth import KeysUnavailable
+from streamproc.http.options import is_loopback
 
 log = logging.getLogger("streamproc.auth")
 
@@ -266,14 +266,10 @@ def _check(url: str) -> None:
     with suppress(ValueError):
         parts = urlsplit(url)
         host = parts.hostname or ""
-        is_safe = parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host))
+        is_safe = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
         if is_safe and host and parts.port != 0 and "@" not in parts.netloc:
             return
     raise ConfigError("auth.jwks_url: must be like https://issuer.example/jwks.json; http is for loopback only")
-
-
-def _is_loopback(host: str) -> bool:
-    return host == "localhost" or ipaddress.ip_address(host).is_loopback
 
 
 class _NoRedirect(HTTPRedirectHandler):

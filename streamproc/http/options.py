@@ -1,15 +1,18 @@
 """What is served over HTTP, and who may call: sections `[ops]`, `[http]` and `[auth]` of the settings."""
 
+from ipaddress import ip_address
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
 
-def is_loopback(listen: str) -> bool:
-    """Whether `host:port` can be reached from this machine only."""
-    host = listen.rpartition(":")[0].strip("[]")
-    return host in ("localhost", "::1") or host.startswith("127.")
+def is_loopback(host: str) -> bool:
+    """Whether a host can be reached from this machine only: a name other than localhost may mean any."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 class OpsOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -29,7 +29,7 @@ class Decoder:
         self._tag: msgspec.json.Decoder[_Tag] = msgspec.json.Decoder(_Tag)
         self._types = {str(event.__struct_config__.tag): self._decoder(event) for event in events}
         self._union: msgspec.json.Decoder[Event] = _union(events)
-        self._open = opener(options.formats.get(topic, options.format), self._types)
+        self._open = opener(options.format_of(topic), self._types)
         self._bytes_max = options.max_record_bytes
         self._strict = options.strict_json
 

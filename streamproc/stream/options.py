@@ -46,6 +46,10 @@ class StreamOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     in_flight_bytes_max: Annotated[int, Meta(ge=1, description="bytes held of all partitions")] = 33_554_432
     span_max: Annotated[int, Meta(ge=1, description="offsets from the oldest unsettled record to the newest")] = 100_000
 
+    def format_of(self, topic: str) -> Format:
+        """How the records of a topic hold their events."""
+        return self.formats.get(topic, self.format)
+
     def __post_init__(self) -> None:
         if self.starting_position == "at_timestamp" and self.starting_timestamp is None:
             raise ValueError("starting_position = at_timestamp needs starting_timestamp")

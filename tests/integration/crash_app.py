@@ -59,24 +59,6 @@ class Wrapped:
         return with_points
 
 
-class CrashingProcessed:
-    """The ledger of mails, with points around its two steps."""
-
-    def __init__(self, processed: Any) -> None:
-        self._processed = processed
-
-    async def claim(self, delivery: Any) -> bool:
-        reach("before the mail is claimed")
-        claimed: bool = await self._processed.claim(delivery)
-        reach("claimed, not mailed")
-        return claimed
-
-    async def record(self, delivery: Any) -> None:
-        reach("mailed, not recorded")
-        await self._processed.record(delivery)
-        reach("recorded, not settled")
-
-
 class CrashingWaiting:
     """What waits in the outbox, with points around the publication that lies between its two steps."""
 
@@ -129,11 +111,12 @@ async def open_crashing(settings: Settings) -> AsyncIterator[Services]:
     async with open_services(settings) as services:
         users = Wrapped(services.users, "create", "before the row", "row and event written, not answered")
         stock = Wrapped(services.stock, "take", "before stock is taken", "stock taken, not settled")
+        claiming = Wrapped(services.processed, "claim", "before the mail is claimed", "claimed, not mailed")
         yield replace(
             services,
             users=users,
             stock=stock,
-            processed=CrashingProcessed(services.processed),
+            processed=Wrapped(claiming, "record", "mailed, not recorded", "recorded, not settled"),
             outbox=CrashingOutbox(services.outbox),
             mailer=CountingMailer(services.mailer),
         )
