@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
-EXTRAS := --extra broker --extra compression --extra jwt --extra postgres --extra smtp
+EXTRAS := --extra broker --extra compression --extra jwt --extra objects --extra pictures --extra postgres --extra smtp
 
 .PHONY: help demo test check format bench lock clean
 
@@ -52,7 +52,8 @@ bench: .venv/bench ## Measure (ARGS="--quick", or the names of scenarios)
 
 lock: ## Pin the newest versions into the lock files
 	@$(PYTHON) -m venv .venv/lock && .venv/lock/bin/pip install --quiet uv
-	@for line in "deploy/requirements.lock --extra jwt --extra postgres --extra smtp" "deploy/demo.lock --extra broker" \
+	@for line in "deploy/requirements.lock --extra jwt --extra objects --extra pictures --extra postgres --extra smtp" \
+	  "deploy/demo.lock --extra broker --extra objects --extra pictures" \
 	  "bench/requirements.lock $(EXTRAS) --group bench" \
 	  "tests/requirements.lock $(EXTRAS) --group test --group lint --group bench"; do \
 	  set -- $$line; out=$$1; shift; \

@@ -3,13 +3,15 @@
 import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
 from streamproc.core.batcher import Batch
 from streamproc.core.ledger import Entry
 from streamproc.model import Event, Headers, OutRecord, Record
+from streamproc.stream.options import StreamOptions
+from streamproc.stream.wrap import record_of
 
 S = TypeVar("S")
 """The type of the application's services."""
@@ -17,22 +19,28 @@ S = TypeVar("S")
 _encode = msgspec.json.Encoder().encode
 
 
+class Clocks(NamedTuple):
+    """Seconds since the epoch, and seconds from anywhere, which are cheap to read."""
+
+    now: Callable[[], float]
+    tick: Callable[[], float]
+
+
 class Run(Generic[S]):
     """What all calls of one function share: its name, services, time limit in seconds, clocks and log.
 
-    `now` is in seconds since the epoch; `tick` counts seconds from anywhere and is cheap to read.
+    `now` is in seconds since the epoch; `tick` counts seconds from anywhere and is cheap to read. `stream` says how
+    the input topics hold events.
     """
 
-    __slots__ = ("log", "name", "now", "services", "tick", "timeout_s")
+    __slots__ = ("log", "name", "now", "services", "stream", "tick", "timeout_s")
 
-    def __init__(
-        self, name: str, services: S, *, timeout_s: float, now: Callable[[], float], tick: Callable[[], float]
-    ) -> None:
+    def __init__(self, name: str, services: S, *, timeout_s: float, stream: StreamOptions, clocks: Clocks) -> None:
         self.name = name
         self.services = services
         self.timeout_s = timeout_s
-        self.now = now
-        self.tick = tick
+        self.stream = stream
+        self.now, self.tick = clocks
         self.log = logging.getLogger(f"streamproc.functions.{name}")
 
 
@@ -125,6 +133,14 @@ class _StreamContext(CallContext[S]):
 
     __slots__ = ()
     emitted: list[OutRecord] | None
+
+    def event(self, event: Event, *, key: str, topic: str = "", event_id: str = "") -> OutRecord:
+        """An event as a record of its topic (the first input topic when not given), for a store to put in the outbox.
+
+        Row and event are then written in one transaction, and the event is published once that is committed. Give an
+        `event_id` that a repeat of the call would give again.
+        """
+        return record_of(event, self._run.stream, key=key, topic=topic, event_id=event_id)
 
     def emit(self, event: Event, *, topic: str, key: str | bytes | None = None) -> None:
         """Queues an event, as JSON. The broker acknowledges it before the record of this call settles."""

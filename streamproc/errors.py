@@ -22,7 +22,11 @@ class RecordTooLarge(BrokerError):
 
 
 class StoreError(StreamprocError):
-    """The person who runs the database must act, or the call may be repeated: all of it was done, or nothing."""
+    """Who runs the database or object store must act, or the call may be repeated: all of it was done, or nothing."""
+
+
+class ObjectTooLarge(StreamprocError):
+    """An object has more bytes than the caller takes: nobody need repeat the call."""
 
 
 class MailRefused(StreamprocError):

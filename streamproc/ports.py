@@ -3,11 +3,13 @@
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from email.message import EmailMessage
 from typing import Protocol
 
 from streamproc.errors import BrokerError
 from streamproc.model import OutRecord, PartitionStopped, RecordBatch, TopicPartition
+from streamproc.rows import Firing, LegRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,3 +112,50 @@ class Outbox(Protocol):
 
     async def count(self) -> int:
         """How many wait."""
+
+
+class Journal(Protocol):
+    """What became of the legs of workflows. Stores write a leg in the transaction of its effect; this is for others."""
+
+    async def read(self, run_id: str) -> Sequence[LegRecord]:
+        """The legs of a run, none when it is not known. Raises StoreError."""
+
+    async def write(self, record: LegRecord) -> bool:
+        """Writes what became of a leg, and says whether that was news.
+
+        A leg that ended before stays as it is, but that one that is done may become undone; so does one of another
+        fingerprint. Raises StoreError.
+        """
+
+
+class Firings(Protocol):
+    """The times at which schedules were due. Raises StoreError where the database is gone."""
+
+    async def last(self) -> Mapping[str, Firing]:
+        """The latest firing of each schedule."""
+
+    async def claim(self, firing: Firing, event: OutRecord | None) -> bool:
+        """Writes a firing and its event (for the outbox) in one transaction; False when somebody had it before."""
+
+    async def move(self, firing: Firing) -> None:
+        """Replaces the state, the lease and the end of a firing that is neither done nor failed."""
+
+    async def running(self, schedule: str, before: datetime) -> bool:
+        """Whether a firing before that time is due or running, and its lease has not run out at that time."""
+
+
+class ObjectStore(Protocol):
+    """Objects by key: bytes under a name like `uploads/2026/cat.jpg`. Raises StoreError where it may be repeated.
+
+    A key is 1 to 1,024 bytes of UTF-8 in segments between slashes, none of them empty, `.` or `..`, without control
+    characters and backslashes; ValueError for what is not.
+    """
+
+    async def put(self, key: str, data: bytes, *, content_type: str) -> None:
+        """Stores an object whole, in place of one of the same key. The type is kept where the store keeps types."""
+
+    async def get(self, key: str, *, bytes_max: int) -> bytes | None:
+        """The object, None when there is none. Raises ObjectTooLarge, before it is read, for one of more bytes."""
+
+    async def delete(self, key: str) -> None:
+        """Deletes an object, if there is one."""

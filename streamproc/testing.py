@@ -15,7 +15,7 @@ import msgspec
 from streamproc import virtualtime
 from streamproc.adapters.memory import Faults, MemoryBroker, MemoryConsumer, MemoryProducer, StoredRecord
 from streamproc.app import App, Stream
-from streamproc.context import BatchContext, Context, Item, Run
+from streamproc.context import BatchContext, Clocks, Context, Item, Run
 from streamproc.core.ledger import Entry, Ledger
 from streamproc.errors import ConfigError
 from streamproc.model import Decoded, Event, OutRecord, Poison, RecordBatch, TopicPartition
@@ -209,8 +209,8 @@ async def invoke(app: App, event: Event | bytes, *, services: Any = None, functi
         declared.name,
         services,
         timeout_s=declared.timeout_s,
-        now=lambda: EPOCH + now(),
-        tick=virtualtime.tick,
+        stream=StreamOptions(),
+        clocks=Clocks(lambda: EPOCH + now(), virtualtime.tick),
     )
     if declared.batch_size:
         arguments: tuple[Any, Any] = ([found], BatchContext(made, made.tick(), [Item(entry, 0, 1)]))

@@ -2,43 +2,25 @@
 
 import logging
 import uuid
-from collections.abc import Callable
-
-import msgspec
 
 from streamproc.context import CallContext, Run, S
 from streamproc.http.answer import Problem
 from streamproc.http.arguments import Refusal
 from streamproc.http.auth import Caller
 from streamproc.model import Event, OutRecord
-from streamproc.stream.options import StreamOptions
-from streamproc.stream.wrap import wrap
+from streamproc.stream.wrap import record_of
 
 _REQUESTS = uuid.UUID("8a6e3d0e-55a2-4c58-9d0c-6a3f5b1f7a11")
 _OVERHEAD_BYTES = 200
 """At most what the broker adds to the parts of a record."""
-_encode = msgspec.json.Encoder().encode
-
-
-class HttpRun(Run[S]):
-    """What all calls of one function share. `now` is in seconds since the epoch."""
-
-    __slots__ = ("options",)
-
-    def __init__(
-        self, name: str, services: S, *, options: StreamOptions, timeout_s: float, now: Callable[[], float]
-    ) -> None:
-        super().__init__(name, services, timeout_s=timeout_s, now=now, tick=now)
-        self.options = options
 
 
 class HttpContext(CallContext[S]):
     """The context of a request. `caller` is None only in public functions."""
 
     __slots__ = ("_run", "_started", "caller", "emitted", "idempotency_key", "request_id", "stored", "traceparent")
-    _run: HttpRun[S]
 
-    def __init__(self, run: HttpRun[S], caller: Caller | None, request_id: str, traceparent: str) -> None:
+    def __init__(self, run: Run[S], caller: Caller | None, request_id: str, traceparent: str) -> None:
         self._run = run
         self._started = run.tick()
         self.caller = caller
@@ -78,18 +60,11 @@ class HttpContext(CallContext[S]):
         self.emitted.append(self._record(event, key=key, topic=topic, event_id=event_id))
 
     def _record(self, event: Event, *, key: str, topic: str, event_id: str) -> OutRecord:
-        options = self._run.options
-        topic = topic or options.topics[0]
-        form = options.format_of(topic) if topic in options.topics else "cloudevents"
-        event_type = str(event.__struct_config__.tag)
-        value, headers = wrap(
-            _encode(event), form, event_id=event_id or str(uuid.uuid4()), event_type=event_type, key=key
-        )
-        if self.traceparent:
-            headers = [*headers, ("traceparent", self.traceparent.encode())]
-        record = OutRecord(topic, value, key.encode(), headers)
-        if _size(record) > options.max_record_bytes:  # it would wait in the outbox for ever, or be a dead letter
-            raise Refusal(Problem(413, f"The event is larger than {options.max_record_bytes} bytes"))
+        headers = [("traceparent", self.traceparent.encode())] if self.traceparent else []
+        record = record_of(event, self._run.stream, key=key, topic=topic, event_id=event_id, headers=headers)
+        bytes_max = self._run.stream.max_record_bytes
+        if _size(record) > bytes_max:  # it would wait in the outbox for ever, or be a dead letter
+            raise Refusal(Problem(413, f"The event is larger than {bytes_max} bytes"))
         return record
 
 

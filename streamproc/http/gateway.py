@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from streamproc.app import App, Http
+from streamproc.context import Clocks, Run
 from streamproc.errors import BrokerError, StoreError
 from streamproc.http import cors, trace
 from streamproc.http.answer import Problem
@@ -20,7 +21,7 @@ from streamproc.http.arguments import Arguments, Refusal
 from streamproc.http.auth import Caller, InvalidToken, KeysUnavailable, TokenVerifier
 from streamproc.http.body import Bodies, Disconnected, Receive
 from streamproc.http.calls import Calls, Expired
-from streamproc.http.context import HttpContext, HttpRun
+from streamproc.http.context import HttpContext
 from streamproc.http.options import HttpOptions
 from streamproc.http.rate import RateLimit
 from streamproc.http.render import Rendered, compressed, problem, render
@@ -61,8 +62,12 @@ class _Route:
         self.calls = Calls(function)
         self.rate = RateLimit(function.rate_per_s) if function.rate_per_s else None
         self.arguments = Arguments(signature(function))
-        self.run: HttpRun[Any] = HttpRun(
-            function.name, around.services, options=around.stream, timeout_s=function.timeout_s, now=around.now
+        self.run: Run[Any] = Run(
+            function.name,
+            around.services,
+            timeout_s=function.timeout_s,
+            stream=around.stream,
+            clocks=Clocks(around.now, around.now),
         )
 
 

@@ -18,7 +18,7 @@ from time import perf_counter
 from typing import Any
 
 from streamproc.app import Stream
-from streamproc.context import Run
+from streamproc.context import Clocks, Run
 from streamproc.core.engine import Engine
 from streamproc.core.plan import Limits
 from streamproc.errors import BrokerError, ConfigError, StoreError
@@ -104,8 +104,8 @@ class Pipeline:
                     declared.name,
                     around.services,
                     timeout_s=declared.timeout_s,
-                    now=around.now,
-                    tick=around.tick,
+                    stream=self._options,
+                    clocks=Clocks(around.now, around.tick),
                 ),
                 parts=parts,
             )

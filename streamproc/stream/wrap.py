@@ -1,11 +1,15 @@
 """How an event becomes a record of a format: the other direction of `envelope.py`. Pure."""
 
 import base64
+import uuid
 
+import msgspec
 import orjson
 
-from streamproc.model import Headers
-from streamproc.stream.options import Format
+from streamproc.model import Event, Headers, OutRecord
+from streamproc.stream.options import Format, StreamOptions
+
+_encode = msgspec.json.Encoder().encode
 
 
 def keeps_event_ids(form: Format) -> bool:
@@ -28,3 +32,17 @@ def wrap(event: bytes, form: Format, *, event_id: str, event_type: str, key: str
             attributes = {"ce_specversion": "1.0", "ce_id": event_id, "ce_source": "/streamproc", "ce_type": event_type}
             headers = attributes | {"content-type": "application/json"}
             return event, [(name, value.encode()) for name, value in headers.items()]
+
+
+def record_of(
+    event: Event, options: StreamOptions, *, key: str, topic: str = "", event_id: str = "", headers: Headers = ()
+) -> OutRecord:
+    """An event as a record of its topic: the first input topic when not given, CloudEvents on one that is no input.
+
+    A random id when none is given.
+    """
+    topic = topic or options.topics[0]
+    form = options.format_of(topic) if topic in options.topics else "cloudevents"
+    event_type = str(event.__struct_config__.tag)
+    value, own = wrap(_encode(event), form, event_id=event_id or str(uuid.uuid4()), event_type=event_type, key=key)
+    return OutRecord(topic, value, key.encode(), [*own, *headers])

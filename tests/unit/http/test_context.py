@@ -17,7 +17,7 @@ from streamproc.adapters.memory import Faults, StoredRecord
 from streamproc.http.arguments import Refusal
 from streamproc.http.auth import Caller
 from streamproc.http.context import HttpContext as Context
-from streamproc.http.context import HttpRun
+from streamproc.context import Clocks, Run
 from streamproc.model import OutRecord, RecordBatch, TopicPartition
 from streamproc.stream.decode import Decoder
 from streamproc.stream.options import Format, StreamOptions
@@ -34,7 +34,8 @@ class Made(Event, tag="thing.made"):
 
 
 def context(name: str = "make", subject: str | None = "u-1", key: str = "", **options: Any) -> Context[str]:
-    run = HttpRun(name, "services", options=StreamOptions(**options), timeout_s=30.0, now=lambda: NOW)
+    clocks = Clocks(lambda: NOW, lambda: NOW)
+    run = Run(name, "services", timeout_s=30.0, stream=StreamOptions(**options), clocks=clocks)
     made = Context(run, None if subject is None else Caller(subject, frozenset(), {}), "r-1", PARENT)
     made.idempotency_key = key
     return made

@@ -1,0 +1,1 @@
+"""Runs functions off the event loop."""
