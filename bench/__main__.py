@@ -7,13 +7,13 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import click
 
-from bench.brokers import Target, opened
+from bench.brokers import NO_KAFKA, Target, opened
 from bench.contest import Results
 from bench.scenario import Scenario, document, report, summary, write
 from streamproc.errors import StreamprocError
@@ -34,6 +34,9 @@ SCENARIOS = (
     "stores",
     "outbox",
     "mail",
+    "workflow",
+    "pictures",
+    "schedules",
 )
 
 
@@ -56,16 +59,19 @@ def _scenario(name: str) -> Scenario:
 def run(names: tuple[str, ...], quick: bool, bootstrap: str, as_json: bool, results: Path) -> None:
     """Measure SCENARIO, or all of them in this order:
     throughput, per_record, waiting_handlers, latency, scaling, sinks, memory, start, sizes, load,
-    requests, stores, outbox, mail.
+    requests, stores, outbox, mail, workflow, pictures, schedules.
 
     \b
     Example:
       python -m bench run throughput --quick
     """
     found: dict[str, Any] = {}
-    with _kafka(bootstrap) as target:
-        for name in names or SCENARIOS:
-            found[name] = _measured(_scenario(name), target, quick=quick, results=results)
+    scenarios = [_scenario(name) for name in names or SCENARIOS]
+    on_kafka = any(scenario.on_kafka for scenario in scenarios)
+    with _kafka(bootstrap) if on_kafka else nullcontext(NO_KAFKA) as target:
+        for scenario in scenarios:
+            chosen = target if scenario.on_kafka else NO_KAFKA
+            found[scenario.name] = _measured(scenario, chosen, quick=quick, results=results)
     if as_json:
         click.echo(json.dumps({name: summary(one) for name, one in found.items()}))
 

@@ -22,6 +22,10 @@ class Target:
     bootstrap: str
 
 
+NO_KAFKA = Target("none", "")
+"""For work that needs none."""
+
+
 def say(message: str) -> None:
     """Progress, on standard error."""
     print(message, file=sys.stderr, flush=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench import nightly, uploads
 from bench.brokers import Target, opened, say
 from bench.generate import SKUS, STOCK, USERS, Produced, records
 from bench.memory_demo import run_in_memory
@@ -21,9 +22,8 @@ from bench.serving import Service
 from bench.sinks import Found, Stored, Verdict, judge, look, read_topic, share, waiting_events
 from bench.systems import systems
 from bench.table import Progress, table
-from bench.visitors import SCOPES, Background, Visitors
+from bench.visitors import SCOPES, Answers, Background, Visitors
 from handlers.seed import seed
-from handlers.sensor_reading import ALERTS
 from handlers.services import open_services
 from streamproc.adapters.kafka_client import KafkaOptions
 from streamproc.adapters.kafka_topics import create_topics
@@ -68,9 +68,9 @@ class Demo:
             if target.bootstrap:
                 run = self._on_kafka(target, folder, produced)
             else:
-                letters, alerts, seconds = run_in_memory(_settings(folder, {}), self._records(produced), self.events)
-                run = _Run(letters, alerts, seconds, {})
-            found = look(folder / "shop.db", folder / "mail", letters=run.letters, alerts=run.alerts)
+                letters, seconds = run_in_memory(_settings(folder, {}), self._records(produced), self.events)
+                run = _Run(letters, seconds, {})
+            found = look(folder / "shop.db", folder / "mail", letters=run.letters)
             verdict = judge(produced, found)
             report = _report(target, verdict, found, run)
             print(_text(report, verdict, found))
@@ -87,40 +87,61 @@ class Demo:
 
     def _on_kafka(self, target: Target, folder: Path, produced: list[Produced]) -> "_Run":
         names = _topics(own_broker=target.name.startswith("apache-kafka"))
-        topic, options = names["events"], KafkaOptions(bootstrap_servers=[target.bootstrap])
-        asyncio.run(create_topics(options, dict.fromkeys((topic, f"{topic}.dlq", ALERTS), PARTITIONS)))
+        topics, options = (names["events"], names["files"]), KafkaOptions(bootstrap_servers=[target.bootstrap])
+        asyncio.run(create_topics(options, dict.fromkeys((*topics, *map(_letters, topics)), PARTITIONS)))
         auth = AuthOptions(secret_file=str(folder / "secret"), development=True)
         (folder / "secret").write_text(secrets.token_hex(32))
+        nightly.litter(folder)
         flags = {
             **_stores(folder),
+            **nightly.folders(folder),
             "kafka.bootstrap_servers": target.bootstrap,
             "kafka.session_timeout_s": "6",
-            "stream.topics": topic,
             "kafka.group_id": names["group"],
+            "stream.topics": ",".join(topics),
+            f"stream.formats.{names['files']}": "s3",
             "auth.secret_file": auth.secret_file,
             "auth.development": "true",
         }
+        since_ms = time.time() * 1000
+        answers, seconds = self._serve(folder, flags, topics, _tokens(auth), produced=produced)
+
+        def read(topic: str) -> list[Stored]:
+            return asyncio.run(read_topic(target.bootstrap, topic, since_ms=since_ms))
+
+        letters = [letter for topic in topics for letter in read(_letters(topic))]
+        return _Run(letters, seconds, systems(answers, folder, events=read(topics[0]), letters=letters))
+
+    def _serve(
+        self,
+        folder: Path,
+        flags: Mapping[str, str],
+        topics: tuple[str, str],
+        tokens: tuple[str, str],
+        *,
+        produced: list[Produced],
+    ) -> tuple[Answers, float]:
+        """Runs two workers, kills one, and fires the nightly task: what callers were answered, and how long it took."""
+        bootstrap = flags["kafka.bootstrap_servers"]
         with Service(folder / "service-1.log", flags) as first, Service(folder / "service-2.log", flags) as second:
             for service in (first, second):
                 service.wait_until_listening()
                 say(f"a worker is up: API at http://{service.api_address}, /metrics at {service.metrics_address}")
-            began, since_ms = time.monotonic(), time.time() * 1000
-            visitors = Visitors(
-                [second.api_address, first.api_address], good=_token(auth, SCOPES), scopeless=_token(auth)
-            )
+            began = time.monotonic()
+            visitors = Visitors([second.api_address, first.api_address], good=tokens[0], scopeless=tokens[1])
             visiting = Background(visitors.run)
             killing = Background(lambda: _kill_in_the_middle(second, visitors))
-            asyncio.run(publish(target.bootstrap, topic, self._records(produced), shape=Shape(PARTITIONS)))
+            asyncio.run(uploads.put_and_tell(bootstrap, topics[1], folder / "objects"))
+            asyncio.run(publish(bootstrap, topics[0], self._records(produced), shape=Shape(PARTITIONS)))
             killing.wait()
             visiting.wait()
-            _wait_until_done(first, folder, self.events + visitors.answers.events)
+            _wait_until_done(first, folder, self.events + visitors.answers.events + uploads.NOTIFIED)
             seconds = time.monotonic() - began
+            nightly.fire(folder, flags)
+            say(f"{nightly.NAME} was fired, and has ended")
             if self.keep:
                 _keep(first)
-        events = asyncio.run(read_topic(target.bootstrap, topic, since_ms=since_ms))
-        letters = asyncio.run(read_topic(target.bootstrap, f"{topic}.dlq"))
-        alerts = asyncio.run(read_topic(target.bootstrap, ALERTS, since_ms=since_ms))
-        return _Run(letters, alerts, seconds, systems(visitors.answers, folder, events=events, letters=letters))
+        return visitors.answers, seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +149,6 @@ class _Run:
     """What a run left behind."""
 
     letters: Sequence[Stored]
-    alerts: Sequence[Stored]
     seconds: float
     systems: Mapping[str, Mapping[str, Any]]
 
@@ -149,7 +169,7 @@ def _wait_until_done(service: Service, folder: Path, events: int) -> None:
     while time.monotonic() < deadline:
         service.check()
         partitions = service.partitions()
-        settled = len(partitions) == PARTITIONS and all(one["lag"] == 0 for one in partitions)
+        settled = len(partitions) == 2 * PARTITIONS and all(one["lag"] == 0 for one in partitions)
         bar.show(min(events - 1, sum(one["done"] for one in partitions)))
         if settled and sum(one["committed"] for one in partitions) >= events and not waiting_events(folder / "shop.db"):
             bar.show(events)
@@ -167,17 +187,29 @@ def _keep(service: Service) -> None:
         say("")
 
 
-def _token(auth: AuthOptions, scopes: Sequence[str] = ()) -> str:
-    return sign(auth, subject="visitor", scopes=scopes, lifetime_s=3_600, now=time.time())
+def _tokens(auth: AuthOptions) -> tuple[str, str]:
+    """Of a caller who may do everything, and of one who may nothing."""
+    good, scopeless = (
+        sign(auth, subject="visitor", scopes=scopes, lifetime_s=3_600, now=time.time()) for scopes in (SCOPES, ())
+    )
+    return good, scopeless
+
+
+def _letters(topic: str) -> str:
+    return f"{topic}.dlq"
 
 
 def _topics(*, own_broker: bool) -> dict[str, str]:
     mark = "" if own_broker else f"-demo-{uuid.uuid4().hex[:8]}"
-    return {"events": f"events{mark}", "group": f"shop{mark}"}
+    return {"events": f"events{mark}", "files": f"{uploads.TOPIC}{mark}", "group": f"shop{mark}"}
 
 
 def _stores(folder: Path) -> dict[str, str]:
-    return {"store.url": f"sqlite:///{folder}/shop.db", "mail.directory": str(folder / "mail")}
+    return {
+        "store.url": f"sqlite:///{folder}/shop.db",
+        "mail.directory": str(folder / "mail"),
+        "objects.url": f"file:{folder}/objects",
+    }
 
 
 def _settings(folder: Path, flags: dict[str, str]) -> Any:
@@ -218,7 +250,7 @@ def _text(report: dict[str, Any], verdict: Verdict, found: Found) -> str:
     rows += [
         ["emails written", f"{found.emails:,}"],
         ["pieces taken from stock", f"{found.pieces_taken:,}"],
-        ["temperature alerts", f"{found.alerts.total():,}"],
+        ["temperature alerts", f"{found.alerts:,}"],
         ["records/s", f"{report['records_per_s']:,}"],
         ["from event to stored, p50 / p99 ms", f"{report['latency_ms']['p50']:,} / {report['latency_ms']['p99']:,}"],
     ]
@@ -228,7 +260,6 @@ def _text(report: dict[str, Any], verdict: Verdict, found: Found) -> str:
     )
     checks = f"lost {verdict.lost}, duplicated {verdict.duplicated}, in the wrong sink {verdict.wrong}"
     checks += f" (handled again after the kill: {verdict.redelivered:,})" if verdict.redelivered else ""
-    checks += f", alerts missing {verdict.alerts_missing}"
     balances = [[name, _counts(system), _yes(system["balanced"])] for name, system in report["systems"].items()]
     systems_table = f"\n{table([['system', 'counted in its sinks', 'balanced'], *balances])}\n" if balances else ""
     holds = "holds" if verdict.holds else "DOES NOT HOLD"

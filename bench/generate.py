@@ -42,7 +42,6 @@ class Produced:
     expected: str
     key: bytes | None
     value: bytes | None
-    alert: bool = False
     numbered: bool = True
 
     @property
@@ -99,7 +98,7 @@ def _sensor(number: int, draw: random.Random, mix: Mix) -> Produced:
         f'{{"type":"{kind}","sensorId":"{key}","timestamp":"{stamp}",'
         f'"temperature":{temperature},"humidity":{draw.uniform(30, 60):.1f}{padding}}}'
     )
-    return Produced(number, SENSOR, "ok", key.encode(), envelope(number, key, event), temperature > 30, mix.numbered)
+    return Produced(number, SENSOR, "ok", key.encode(), envelope(number, key, event), mix.numbered)
 
 
 def _order(number: int, draw: random.Random) -> Produced:

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from bench.generate import Produced
 from bench.sinks import Stored
 from handlers.app import app
-from handlers.sensor_reading import ALERTS
 from streamproc.adapters.memory import MemoryBroker, MemoryConsumer, MemoryProducer, StoredRecord
 from streamproc.adapters.prometheus import Metrics
 from streamproc.model import OutRecord
@@ -19,19 +18,17 @@ BREATH = 1_000
 LOOK_S = 0.05
 
 
-def run_in_memory(
-    settings: Settings, records: Iterable[Produced], count: int
-) -> tuple[list[Stored], list[Stored], float]:
-    """Runs the application on records; returns dead letters, alerts, and the seconds it took."""
+def run_in_memory(settings: Settings, records: Iterable[Produced], count: int) -> tuple[list[Stored], float]:
+    """Runs the application on records; returns dead letters, and the seconds it took."""
     return asyncio.run(_run(settings, records, count))
 
 
-async def _run(settings: Settings, records: Iterable[Produced], count: int) -> tuple[list[Stored], list[Stored], float]:
+async def _run(settings: Settings, records: Iterable[Produced], count: int) -> tuple[list[Stored], float]:
     loop = asyncio.get_running_loop()
     now = steady_clock()
     broker = MemoryBroker(now)
     topic, letters = "events", "events.dlq"
-    for name in (topic, letters, ALERTS):
+    for name in (topic, letters):
         broker.create_topic(name, PARTITIONS)
     async with app.services(settings) as services:
         around = Surroundings(
@@ -55,7 +52,7 @@ async def _run(settings: Settings, records: Iterable[Produced], count: int) -> t
         seconds = loop.time() - began
         await pipeline.stop(settings.stream.grace_s)
         await running
-    return _stored(broker.records(letters)), _stored(broker.records(ALERTS)), seconds
+    return _stored(broker.records(letters)), seconds
 
 
 def _stored(records: list[StoredRecord]) -> list[Stored]:

@@ -127,28 +127,13 @@ def app(meter: Meter, task: OurTask) -> App:
 
 
 def _sink(meter: Meter, task: OurTask) -> App:
-    """Stores readings as the application does, once per event id."""
+    """Stores readings, and the alerts they raise, as the application does."""
     from handlers.sensor_reading import SensorReading as Measured
+    from handlers.sensor_reading import store_readings
     from handlers.services import Services, open_services
-    from handlers.stores.processed import fingerprint
-    from handlers.stores.readings import Reading
 
     async def store(readings: Sequence[Measured], ctx: BatchContext[Services]) -> None:
-        now = ctx.now
-        rows = [
-            Reading(
-                "store",
-                item.event_id,
-                fingerprint(reading),
-                reading.sensor_id,
-                reading.timestamp,
-                reading.temperature,
-                reading.humidity,
-                now,
-            )
-            for reading, item in zip(readings, ctx.records, strict=True)
-        ]
-        if await ctx.services.readings.upsert(rows):
+        if await store_readings(readings, ctx) is not None:
             raise ValueError("an event id came twice")
         meter.add(len(readings))
 
@@ -167,6 +152,7 @@ def main(task: OurTask) -> int:
         "ops.listen": f"127.0.0.1:{task.ops}",
         "store.url": f"sqlite:///{folder}/store.db",
         "mail.directory": str(folder / "mail"),
+        "objects.url": f"file:{folder}/objects",
     }
     return run(app(meter, task), load(None, {}, flags=flags).settings)
 

@@ -29,7 +29,7 @@ class Scenario:
     """`play(target, quick, results)` adds rounds to results as they come, so that a run that is broken off has some.
 
     The table has a line for each contender, the cheapest first, with these columns; or is what `rows` makes.
-    `plot` draws the picture.
+    `plot` draws the picture. Where nothing is `on_kafka`, no broker is started.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Scenario:
     columns: Mapping[str, Column]
     plot: Plot = COST_PLOT
     rows: Rows | None = None
+    on_kafka: bool = True
 
 
 def figure(name: str, text: str = "{:.2f}") -> Column:
@@ -48,6 +49,16 @@ def figure(name: str, text: str = "{:.2f}") -> Column:
 def ratio(one: Mapping[str, Any]) -> str:
     """CPU per record as a multiple of the bare loop's."""
     return f"{one['ratio_vs_bare_aiokafka']:.2f}" if one["ratio_vs_bare_aiokafka"] else ""
+
+
+def least_and_most(name: str, text: str = "{:.2f}") -> Column:
+    """The least and the most of a figure in a round, "" where it was not taken."""
+
+    def column(one: Mapping[str, Any]) -> str:
+        values = [each[name] for each in one["rounds"] if name in each]
+        return f"{text.format(min(values))} to {text.format(max(values))}" if values else ""
+
+    return column
 
 
 def spread(one: Mapping[str, Any]) -> str:

@@ -17,17 +17,26 @@ READY_S = 60.0
 LOOK_S = 0.1
 
 
+def command(*arguments: str, flags: Mapping[str, str]) -> list[str]:
+    """A command line of streamproc with settings."""
+    sets = [part for name, value in flags.items() for part in ("--set", f"{name}={value}")]
+    return [sys.executable, "-m", "streamproc", *arguments, *sets]
+
+
+def environment() -> dict[str, str]:
+    """This one's, without settings."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("STREAMPROC_")}
+
+
 class Service:
     """One worker of the application, started at once; `log` is the file its log goes to."""
 
     def __init__(self, log: Path, flags: Mapping[str, str]) -> None:
         self._log = log
         sets = {"ops.listen": "127.0.0.1:0", "http.listen": "127.0.0.1:0", "log.format": "json", **flags}
-        arguments = [part for name, value in sets.items() for part in ("--set", f"{name}={value}")]
-        command = [sys.executable, "-m", "streamproc", "run", "handlers.app:app", *arguments]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("STREAMPROC_")}
+        line = command("run", "handlers.app:app", flags=sets)
         with log.open("wb") as output:
-            self._process = subprocess.Popen(command, stderr=output, env=environment)
+            self._process = subprocess.Popen(line, stderr=output, env=environment())
         self.metrics_address = ""
         self.api_address = ""
 

@@ -27,7 +27,7 @@ MESSAGE_BYTES_MAX = 8_000_000
 class Filling:
     """What a topic is filled with: so many readings of so many keys, without headers; a share `bad` cannot be decoded.
 
-    `types` and `padding` as in `Mix`.
+    `types` and `padding` as in `Mix`. With `orders`, it is filled with orders instead, each of another id.
     """
 
     records: int
@@ -36,9 +36,12 @@ class Filling:
     padding: int = 0
     bad: float = 0.0
     shape: Shape = PLAIN
+    orders: bool = False
 
     def made(self) -> list[Produced]:
         """The records; the same few again and again where there are many."""
+        if self.orders:
+            return list(records(self.records, seed=1, mix=Mix(sensor=0.0, order=1.0, user=0.0)))
         mix = Mix(
             sensor=1.0 - self.bad,
             order=0.0,

@@ -9,17 +9,20 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
+from bench import uploads
 from bench.generate import SHORT_QUANTITY, SHORT_SKU
+from handlers.payments import ANSWER_LOST, DECLINED
 from streamproc.errors import BrokerError
 
 USERS, ORDERS, REPORTS, READINGS_EACH, PROBES = 300, 200, 40, 10, 10
-SHORT_EVERY = 10
-"""Each so many-th order asks for what is not in stock."""
+CARDS = {1: DECLINED, 2: ANSWER_LOST}
+ORDER_KINDS = 10
+"""Of so many orders, one asks for what is not in stock, and some are paid with the cards above, by their number."""
 THREADS = 4
 PATIENCE_S = 60.0
-SCOPES = ("users:write", "users:read", "orders:write", "orders:read", "readings:write")
+SCOPES = ("users:write", "users:read", "orders:write", "orders:read", "readings:write", "files:write")
 
 
 @dataclass(slots=True)
@@ -29,6 +32,8 @@ class Answers:
     users: list[str] = field(default_factory=list)
     orders: list[str] = field(default_factory=list)
     short: int = 0
+    declined: int = 0
+    pictures: int = 0
     readings: int = 0
     refused: Counter[int] = field(default_factory=Counter)
     repeated: int = 0
@@ -36,7 +41,16 @@ class Answers:
     @property
     def events(self) -> int:
         """How many events their calls lead to, at least."""
-        return len(self.users) + len(self.orders) + self.readings
+        return len(self.users) + len(self.orders) + self.readings + self.pictures
+
+
+class _Call(NamedTuple):
+    """A request."""
+
+    method: str
+    path: str
+    body: bytes
+    headers: Mapping[str, str]
 
 
 class Visitors:
@@ -54,7 +68,7 @@ class Visitors:
     @property
     def share(self) -> float:
         """How much of what they came for is done."""
-        return self._asked / (USERS + ORDERS + REPORTS + 3 * PROBES)
+        return self._asked / (USERS + ORDERS + REPORTS + uploads.UPLOADS + 3 * PROBES)
 
     def run(self) -> None:
         """All of it. Raises BrokerError when nobody answers."""
@@ -62,47 +76,57 @@ class Visitors:
             list(threads.map(self._sign_up, range(USERS)))
             list(threads.map(self._order, range(ORDERS)))
             list(threads.map(self._report, range(REPORTS)))
+            list(threads.map(self._upload, range(uploads.UPLOADS)))
             list(threads.map(self._knock, range(PROBES)))
 
     def _sign_up(self, number: int) -> None:
-        user = self._post("/users", {"email": f"visitor-{number}@example.com", "name": f"Visitor {number}"}, number)
+        user = self._send(
+            "POST", "/users", {"email": f"visitor-{number}@example.com", "name": f"Visitor {number}"}, number
+        )
         with self._lock:
             self.answers.users.append(user["id"])
 
     def _order(self, number: int) -> None:
-        short = number % SHORT_EVERY == 0
-        item = {"sku": SHORT_SKU, "quantity": SHORT_QUANTITY} if short else {"sku": f"sku-{number}", "quantity": 2}
+        kind = number % ORDER_KINDS
+        item = {"sku": f"sku-{number}", "quantity": 2} if kind else {"sku": SHORT_SKU, "quantity": SHORT_QUANTITY}
         user = self.answers.users[number % len(self.answers.users)]
-        order = self._post("/orders", {"userId": user, "items": [item]}, number)
+        order = self._send("POST", "/orders", {"userId": user, "items": [item], "card": CARDS.get(kind, "")}, number)
         with self._lock:
             self.answers.orders.append(order["id"])
-            self.answers.short += short
+            self.answers.short += not kind
+            self.answers.declined += CARDS.get(kind) == DECLINED
+
+    def _upload(self, number: int) -> None:
+        self._send("PUT", f"/files/{uploads.key(number)}", uploads.picture(number), number)
+        with self._lock:
+            self.answers.pictures += 1
 
     def _report(self, number: int) -> None:
         readings = [_reading(number, second) for second in range(READINGS_EACH if number % 2 else 1)]
-        receipt = self._post("/readings", readings if number % 2 else readings[0], number)
+        receipt = self._send("POST", "/readings", readings if number % 2 else readings[0], number)
         with self._lock:
             self.answers.readings += receipt["accepted"]
 
     def _knock(self, number: int) -> None:
         body = {"email": f"intruder-{number}@example.com", "name": "Intruder"}
         for headers in ({}, {"authorization": "Bearer no.good.token"}, self._scopeless):
-            status, _ = self._ask("/users", body, headers)
+            status, _ = self._ask("POST", "/users", body, headers)
             with self._lock:
                 self.answers.refused[status] += 1
 
-    def _post(self, path: str, body: Any, number: int) -> Any:
-        status, answer = self._ask(path, body, {**self._good, "idempotency-key": f"{path}-{number}"})
+    def _send(self, method: str, path: str, body: Any, number: int) -> Any:
+        status, answer = self._ask(method, path, body, {**self._good, "idempotency-key": f"{path}-{number}"})
         if status not in (201, 202):
-            raise BrokerError(f"POST {path} was answered {status}: {answer}")
+            raise BrokerError(f"{method} {path} was answered {status}: {answer}")
         return answer
 
-    def _ask(self, path: str, body: Any, headers: Mapping[str, str]) -> tuple[int, Any]:
+    def _ask(self, method: str, path: str, body: Any, headers: Mapping[str, str]) -> tuple[int, Any]:
+        call = _Call(method, path, body if isinstance(body, bytes) else json.dumps(body).encode(), headers)
         deadline = time.monotonic() + PATIENCE_S
         for attempt in itertools.count():
             address = self._addresses[(attempt + threading.get_ident()) % len(self._addresses)]
             try:
-                status, answer = self._once(address, path, body, headers)
+                status, answer = self._once(address, call)
             except (OSError, http.client.HTTPException):
                 self._connections().pop(address, None)
                 status, answer = 503, None
@@ -114,12 +138,13 @@ class Visitors:
             if time.monotonic() > deadline:
                 break
             time.sleep(0.05)
-        raise BrokerError(f"POST {path} was not answered within {PATIENCE_S:g} s")
+        raise BrokerError(f"{method} {path} was not answered within {PATIENCE_S:g} s")
 
-    def _once(self, address: str, path: str, body: Any, headers: Mapping[str, str]) -> tuple[int, Any]:
+    def _once(self, address: str, call: "_Call") -> tuple[int, Any]:
         connections = self._connections()
         connection = connections.setdefault(address, http.client.HTTPConnection(address, timeout=10))
-        connection.request("POST", path, json.dumps(body), {"content-type": "application/json", **headers})
+        headers = {"content-type": "application/json", **call.headers}
+        connection.request(call.method, call.path, call.body, headers)
         answer = connection.getresponse()
         return answer.status, json.loads(answer.read() or b"null")
 

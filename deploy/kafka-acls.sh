@@ -11,12 +11,12 @@ set -eu
 
 allow() { $KAFKA_ACLS --add --force --allow-principal "$@"; }
 
-# Everything (`streamproc run`): reads the input as a group, writes dead letters, alerts, and what the outbox holds.
+# Everything (`streamproc run`): reads the input as a group, writes dead letters, and what the outbox holds. Another input
+# topic, of an object store's notifications say, needs the same Read, and Write on its .dlq.
 allow "$WORKER" --operation Read --topic "$TOPIC"
 allow "$WORKER" --operation Read --group "$GROUP"
 allow "$WORKER" --operation Write --topic "$TOPIC"
 allow "$WORKER" --operation Write --topic "$TOPIC.dlq"
-allow "$WORKER" --operation Write --topic alerts
 
 # Requests only (`streamproc run --only http`): writes what functions emit, and what the outbox holds.
 allow "$API" --operation Write --topic "$TOPIC"

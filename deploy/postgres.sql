@@ -38,13 +38,16 @@ REVOKE ALL ON ALL TABLES IN SCHEMA public FROM :"app";
 SELECT format('GRANT %s ON %I TO %I', rights, name, :'app') FROM (VALUES
   ('schema_version', 'SELECT (part, version, name, checksum)'),
   ('outbox', 'SELECT (number, topic, key, value, headers), INSERT (topic, key, value, headers), DELETE'),
+  ('firings', 'SELECT, INSERT, UPDATE (state, lease_until, ended_at), DELETE'),
   ('users', 'SELECT (user_id, email, name, created_at), INSERT (user_id, email, email_key, name, created_at)'),
-  ('stock', 'SELECT (sku, quantity), INSERT (sku, quantity), UPDATE (quantity)'),
-  ('orders', 'SELECT (order_id, user_id, placed_at, taken_at), UPDATE (event_id, taken_at), '
-             'INSERT (order_id, user_id, placed_at, event_id, taken_at)'),
+  ('stock', 'SELECT (sku, quantity, price), INSERT (sku, quantity, price), UPDATE (quantity)'),
+  ('orders', 'SELECT (order_id, user_id, placed_at, taken_at), UPDATE (taken_at), '
+             'INSERT (order_id, user_id, placed_at)'),
   ('order_items', 'SELECT (order_id, sku, quantity), INSERT (order_id, sku, quantity)'),
-  ('readings', 'SELECT (scope, event_id, fingerprint, deliveries), UPDATE (deliveries), INSERT (scope, event_id, '
-               'fingerprint, sensor_id, timestamp, temperature, humidity, processed_at, deliveries)'),
+  ('payments', 'SELECT (key, state, requests), INSERT (key, amount, state, requests), UPDATE (state, requests)'),
+  ('workflow_legs', 'SELECT, INSERT, UPDATE (state, attempts, started_at, ended_at, result, detail)'),
+  ('readings', 'SELECT, INSERT, DELETE, UPDATE (event_id, fingerprint, temperature, humidity, processed_at, deliveries)'),
+  ('alerts', 'SELECT (sensor_id, timestamp), INSERT (sensor_id, timestamp, temperature)'),
   ('processed', 'SELECT (scope, event_id, fingerprint, deliveries), UPDATE (deliveries), '
                 'INSERT (scope, event_id, fingerprint, deliveries)')
 ) AS needed (name, rights)

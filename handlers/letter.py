@@ -16,6 +16,8 @@ from handlers.stores.processed import Delivery, Refused
 
 SENDER = "The shop <welcome@shop.example>"
 DOMAIN = "shop.example"
+OPERATORS = "operations@shop.example"
+"""Who is told of alerts, and gets reports, where the settings name nobody."""
 
 _ADDRESS = re.compile(r"(?=.{1,254}\Z)(?!.*=\?)[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*")
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")

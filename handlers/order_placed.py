@@ -1,4 +1,4 @@
-"""`order.placed`: takes the ordered items from stock."""
+"""`order.placed`: what a user ordered."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -7,12 +7,10 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from handlers.services import Services
-from handlers.stores.orders import Order
-from handlers.stores.processed import Refused, delivery
-from streamproc import Context, Event, Reject
+from streamproc import Event
 
 Id = Annotated[str, Meta(min_length=1, max_length=200)]
+Card = Annotated[str, Meta(max_length=100, description="what the payment provider knows the card by; empty: on file")]
 
 
 class Item(msgspec.Struct, frozen=True, gc=False, rename="camel"):
@@ -28,6 +26,7 @@ class OrderPlaced(Event, tag="order.placed"):
     order_id: Id
     user_id: Id
     items: Annotated[list[Item], Meta(min_length=1, max_length=1_000)]
+    card: Card = ""
 
 
 def quantities(items: Iterable[Item]) -> Counter[str]:
@@ -36,13 +35,3 @@ def quantities(items: Iterable[Item]) -> Counter[str]:
     for item in items:
         total[item.sku] += item.quantity
     return total
-
-
-async def take_stock(event: OrderPlaced, ctx: Context[Services]) -> Reject | None:
-    """Takes the stock of all items or of none, once per event id."""
-    order = Order(event.order_id, event.user_id, quantities(event.items), ctx.record_time)
-    try:
-        await ctx.services.stock.take(order, delivery(event, ctx, function="take_stock"), ctx.now)
-    except Refused as refused:
-        return refused.outcome
-    return None

@@ -1,19 +1,23 @@
 """`sensor.reading`: stores readings and raises an alert where it is hot."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated
 
 from msgspec import Meta
 
 from handlers.services import Services
-from handlers.stores.processed import fingerprint
+from handlers.stores.alerts import AlertRule
 from handlers.stores.readings import Reading
+from handlers.temperature_alert import TemperatureAlert
 from streamproc import BatchContext, Event, Failures, Reject
+from streamproc.fingerprint import fingerprint
+from streamproc.model import OutRecord
 
 HOT = 30.0
 """Degrees Celsius; what is above raises an alert."""
-ALERTS = "alerts"
+ALERT_PAUSE = timedelta(minutes=5)
+"""How far apart alerts of one sensor are at least, by the times of its readings."""
 YEARS = range(2000, 2100)
 CONFLICT = Reject("conflict", "this event id came before with other content")
 
@@ -36,42 +40,25 @@ class SensorReading(Event, tag="sensor.reading"):
         check_year(self.timestamp)
 
 
-class TemperatureAlert(Event, tag="temperature.alert"):
-    """A sensor measured more than `HOT`. `reading_id` is the event id of the reading: repeats have the same."""
-
-    sensor_id: str
-    temperature: float
-    timestamp: datetime
-    reading_id: str
-
-
 async def store_readings(readings: Sequence[SensorReading], ctx: BatchContext[Services]) -> Failures | None:
-    """Stores a batch with the time of its processing, once per event id.
+    """Stores a batch with the time of its processing and, in the same transaction, the alerts it raises."""
 
-    A repeat raises its alert again: the first one may have got lost in a crash between the store and the broker.
-    """
+    def alert_of(row: Reading) -> OutRecord:
+        alert = TemperatureAlert(row.sensor_id, row.temperature, row.timestamp)
+        return ctx.event(alert, key=row.sensor_id, event_id=f"alert/{row.sensor_id}/{row.timestamp.isoformat()}")
+
     processed_at = ctx.now
     rows = [
-        _row(reading, item.topic, item.event_id, processed_at=processed_at)
+        Reading(
+            reading.sensor_id,
+            reading.timestamp,
+            item.event_id,
+            fingerprint(reading),
+            reading.temperature,
+            reading.humidity,
+            processed_at,
+        )
         for reading, item in zip(readings, ctx.records, strict=True)
     ]
-    conflicts = await ctx.services.readings.upsert(rows)
-    for index, reading in enumerate(readings):
-        if reading.temperature > HOT and index not in conflicts:
-            reading_id = rows[index].event_id
-            alert = TemperatureAlert(reading.sensor_id, reading.temperature, reading.timestamp, reading_id)
-            ctx.emit(alert, topic=ALERTS, key=reading.sensor_id)
+    conflicts = await ctx.services.readings.upsert(rows, AlertRule(HOT, ALERT_PAUSE, alert_of))
     return Failures(dict.fromkeys(conflicts, CONFLICT)) if conflicts else None
-
-
-def _row(reading: SensorReading, topic: str, event_id: str, *, processed_at: datetime) -> Reading:
-    return Reading(
-        f"store_readings/{topic}",
-        event_id,
-        fingerprint(reading),
-        reading.sensor_id,
-        reading.timestamp,
-        reading.temperature,
-        reading.humidity,
-        processed_at,
-    )

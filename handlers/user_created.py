@@ -4,11 +4,10 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from handlers.letter import Letter, compose
+from handlers.letter import Letter
+from handlers.mailing import mail_once
 from handlers.services import Services
-from handlers.stores.processed import Refused, delivery
 from streamproc import Context, Event, Reject
-from streamproc.errors import MailRefused
 
 WELCOME = Letter("Welcome, {name}", ("Dear {name},", "welcome to the shop."))
 
@@ -20,19 +19,8 @@ class UserCreated(Event, tag="user.created"):
 
 
 async def send_welcome_email(event: UserCreated, ctx: Context[Services]) -> Reject | None:
-    """Welcomes the user once per event id; after a crash before the record, the same message is sent again."""
-    this = delivery(event, ctx, function="send_welcome_email")
-    services = ctx.services
-    try:
-        user = await services.users.find(event.user_id)
-        if user is None:
-            return Reject("unknown_user")
-        mail = compose(WELCOME, {"name": user.name}, this, to=user.email, date=ctx.record_time)
-        if await services.processed.claim(this):
-            await services.mailer.send(mail)
-            await services.processed.record(this)
-    except Refused as refused:
-        return refused.outcome
-    except MailRefused as refused:
-        return Reject("mail_refused", str(refused))
-    return None
+    """Welcomes the user, once per event id."""
+    user = await ctx.services.users.find(event.user_id)
+    if user is None:
+        return Reject("unknown_user")
+    return await mail_once(WELCOME, {"name": user.name}, ctx, event=event, to=user.email)

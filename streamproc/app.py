@@ -2,38 +2,27 @@
 
 import inspect
 import re
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import KW_ONLY, dataclass, fields, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from streamproc.errors import ConfigError
+from streamproc.limits import HTTP_LIMITS, STREAM_LIMITS, check_limits
 from streamproc.model import Event
-from streamproc.ports import Outbox
+from streamproc.ports import Firings, Outbox
+from streamproc.schedule.declare import Schedule
+from streamproc.schedule.task import Task
 
 Handler = Callable[..., Any]
 KeyOf = str | Callable[[Any], object]
 
-_STREAM_LIMITS: dict[str, tuple[float, float]] = {
-    "batch_size": (1, 10_000),
-    "batch_window_s": (0, 300),
-    "concurrency": (1, 10_000),
-    "timeout_s": (0.1, 86_400),
-    "max_retry_attempts": (-1, 10_000),
-    "max_record_age_s": (-1, 604_800),
-    "backoff_s": (0, 3_600),
-    "backoff_max_s": (0, 86_400),
-}
-_HTTP_LIMITS: dict[str, tuple[float, float]] = {
-    "body_bytes_max": (0, 1_073_741_824),
-    "concurrency": (1, 100_000),
-    "timeout_s": (0.1, 3_600),
-    "rate_per_s": (0, 1_000_000),
-}
-_PATH = re.compile(r"/|(/([A-Za-z0-9._~-]+|{[A-Za-z_]\w*}))+", re.ASCII)
+_PATH = re.compile(r"/|(?!$)(/([A-Za-z0-9._~-]+|{[A-Za-z_]\w*}))*(/{[A-Za-z_]\w*:path})?", re.ASCII)
+_PARAMETER = re.compile(r"{(\w+)(?::path)?}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +66,7 @@ class Stream:
             raise ConfigError(f"{self.name}: key={self.key!r} is not a field of {self.event.__name__} ({known})")
 
     def _check_options(self) -> None:
-        _check_limits(self, _STREAM_LIMITS)
+        check_limits(self, STREAM_LIMITS)
         if -1 < self.max_record_age_s < 60:
             raise ConfigError(
                 f"{self.name}: max_record_age_s={self.max_record_age_s:g} must be -1 (no limit) or at least 60"
@@ -109,9 +98,10 @@ class Stream:
 class Http:
     """A function that answers HTTP requests of one method and path.
 
-    The handler gets path and query parameters and the body by name, typed as annotated, and `ctx`. `scope` is what the
-    caller's token must allow, any valid token when not given; `public` functions need none. `cors` are the origins
-    whose pages may call. `rate_per_s` is per caller, 0 no limit. Raises ConfigError when impossible.
+    The handler gets path and query parameters and the body by name, typed as annotated, and `ctx`; `{key:path}` at the
+    end of the path takes the rest of it. `scope` is what the caller's token must allow, any valid token when not given;
+    `public` functions need none. `cors` are the origins whose pages may call. `rate_per_s` is per caller, 0 no limit.
+    Raises ConfigError when impossible.
     """
 
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -133,9 +123,10 @@ class Http:
         if self.method not in ("GET", "POST", "PUT", "PATCH", "DELETE"):
             raise ConfigError(f"Http({self.method!r}, {self.path!r}): no such method")
         if not _PATH.fullmatch(self.path):
-            raise ConfigError(f"Http({self.method!r}, {self.path!r}): write the path as in /users/{{id}}")
-        named = re.findall(r"{\w+}", self.path)
-        if len(named) != len(set(named)):
+            raise ConfigError(
+                f"Http({self.method!r}, {self.path!r}): write the path as in /users/{{id}} or /files/{{key:path}}"
+            )
+        if len(self.path_names) != len(set(self.path_names)):
             raise ConfigError(f"Http({self.method!r}, {self.path!r}): the path names a parameter twice")
         if not callable(self.handler) or not self.name:
             raise ConfigError(f"Http({self.method!r}, {self.path!r}): the handler must be a function with a name")
@@ -146,12 +137,17 @@ class Http:
         for origin in self.cors:
             if origin != "*" and not re.fullmatch(r"https?://[^/\s]+", origin):
                 raise ConfigError(f"{self.name}: cors names {origin!r}, which is no origin, as in https://shop.example")
-        _check_limits(self, _HTTP_LIMITS)
+        check_limits(self, HTTP_LIMITS)
 
     @property
     def is_async(self) -> bool:
         """True when the handler runs on the event loop, False when it runs in a thread."""
         return _is_async(self.handler)
+
+    @property
+    def path_names(self) -> Sequence[str]:
+        """The parameters that the path names."""
+        return _PARAMETER.findall(self.path)
 
     @property
     def concurrency_max(self) -> int:
@@ -164,14 +160,7 @@ def _is_async(handler: Handler) -> bool:
     return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(of_call)
 
 
-def _check_limits(function: "Function", limits: Mapping[str, tuple[float, float]]) -> None:
-    for option, (low, high) in limits.items():
-        value = getattr(function, option)
-        if value is not None and not low <= value <= high:
-            raise ConfigError(f"{function.name}: {option}={value} is outside {low:g} to {high:g}")
-
-
-Function = Stream | Http
+Function = Stream | Http | Schedule
 
 
 def options_of(kind: type[Function]) -> frozenset[str]:
@@ -181,8 +170,10 @@ def options_of(kind: type[Function]) -> frozenset[str]:
 
 def option_types() -> dict[str, Any]:
     """Option -> its type in settings, over all kinds of functions."""
-    hints = {**Stream.__annotations__, **Http.__annotations__, "key": str | None}  # no setting can hold a function
-    return {option: hints[option] for option in options_of(Stream) | options_of(Http)}
+    kinds = (Stream, Http, Schedule)
+    hints = {option: hint for kind in kinds for option, hint in kind.__annotations__.items()}
+    hints["key"] = str | None  # no setting can hold a function
+    return {option: hints[option] for kind in kinds for option in options_of(kind)}
 
 
 @asynccontextmanager
@@ -196,13 +187,15 @@ class App:
 
     `services` is called with the Settings and returns an async context manager; what it yields is `ctx.services` in
     every handler. It is opened once before the first call and closed after the last. `outbox` finds in it the Outbox
-    whose events are published; `migrations` is the folder whose `sqlite/` and `postgres/` hold the numbered SQL files
-    of the store. Raises ConfigError when the list contradicts itself.
+    whose events are published, `firings` what schedules are kept in, beside the outbox; `migrations` is the folder
+    whose `sqlite/` and `postgres/` hold the numbered SQL files of the store. Raises ConfigError when the list
+    contradicts itself.
     """
 
     functions: Sequence[Function]
     services: Callable[[Any], AbstractAsyncContextManager[Any]] = _no_services
     outbox: Callable[[Any], Outbox] | None = None
+    firings: Callable[[Any], Firings] | None = None
     migrations: Path | None = None
 
     def __post_init__(self) -> None:
@@ -210,8 +203,10 @@ class App:
             raise ConfigError("App: the list of functions is empty")
         names: set[str] = set()
         for function in self.functions:
-            if not isinstance(function, Stream | Http):
-                raise ConfigError(f"App: {function!r} is neither a Stream nor an Http")
+            if not isinstance(function, Function):
+                raise ConfigError(f"App: {function!r} is neither a Stream nor an Http nor a Schedule")
+            if isinstance(function, Schedule) and (self.outbox is None or self.firings is None):
+                raise ConfigError(f"App: {function.name} is a schedule: it needs outbox=... and firings=...")
             if function.name in names:
                 raise ConfigError(f"App: two functions are named {function.name!r}; give one of them name=...")
             names.add(function.name)
@@ -230,7 +225,7 @@ class App:
         routes: dict[tuple[str, str], Http] = {}
         paths: dict[str, str] = {}
         for function in self.http_functions:
-            shape = re.sub(r"{\w+}", "{}", function.path)
+            shape = _PARAMETER.sub("{}", function.path)
             first = routes.setdefault((function.method, shape), function)
             if first is not function:
                 raise ConfigError(f"App: {first.name} and {function.name} both answer {function.method} {shape}")
@@ -239,13 +234,28 @@ class App:
 
     @property
     def stream_functions(self) -> Sequence[Stream]:
-        """The functions for records."""
-        return [function for function in self.functions if isinstance(function, Stream)]
+        """The functions for records; those of schedules, too."""
+        made = [_stream_of(one, self.firings) if isinstance(one, Schedule) else one for one in self.functions]
+        return [function for function in made if isinstance(function, Stream)]
 
     @property
     def http_functions(self) -> Sequence[Http]:
         """The functions for requests."""
         return [function for function in self.functions if isinstance(function, Http)]
+
+    @property
+    def schedules(self) -> Sequence[Schedule]:
+        """The functions that run at certain times."""
+        return [function for function in self.functions if isinstance(function, Schedule)]
+
+    def schedule(self, name: str) -> Schedule:
+        """The schedule of this name. Raises ConfigError that says which there are."""
+        by_name = {schedule.name: schedule for schedule in self.schedules}
+        if name not in by_name:
+            near = get_close_matches(name, by_name, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(by_name)) or 'none'}"
+            raise ConfigError(f"no schedule is named {name!r}; {hint}")
+        return by_name[name]
 
     def check_topics(self, topics: Sequence[str]) -> None:
         """Raises ConfigError when a function waits for a topic that is not read, or nobody for one that is."""
@@ -266,6 +276,12 @@ class App:
             for option in changed.keys() - known:
                 raise ConfigError(f"functions.{name}.{option}: no such option; there are {', '.join(sorted(known))}")
         return replace(self, functions=[_with(function, options.get(function.name, {})) for function in self.functions])
+
+
+def _stream_of(schedule: Schedule, firings: Any) -> Stream:
+    """The function for the records of a schedule."""
+    options = {option: getattr(schedule, option) for option in options_of(Schedule) & options_of(Stream)}
+    return Stream(schedule.event, Task(schedule, firings), name=schedule.name, **options)
 
 
 def _with(function: Function, changed: dict[str, Any]) -> Function:

@@ -29,6 +29,17 @@ class ObjectTooLarge(StreamprocError):
     """An object has more bytes than the caller takes: nobody need repeat the call."""
 
 
+class LegEnded(StoreError):
+    """Nobody must act: another process ended the leg of a workflow; a repeat of the call finds what became of it."""
+
+    def __init__(self, run_id: str, leg: str) -> None:
+        super().__init__(f"{run_id}: {leg} ended elsewhere meanwhile")
+
+
+class ComputeLimit(StreamprocError):
+    """Nobody need repeat the call: a function took more time or memory than it may, or crashed its process."""
+
+
 class MailRefused(StreamprocError):
     """Nobody need repeat the call: the mail server will never take this message."""
 

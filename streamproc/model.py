@@ -265,3 +265,14 @@ class OutboxSnapshot:
     refused: int
     waiting: int
     active: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleSnapshot:
+    """Frozen numbers of a scheduler: firings this process claimed, by (schedule, state); when each is due next.
+
+    Times are in seconds since the Unix epoch.
+    """
+
+    claimed: Mapping[tuple[str, str], int]
+    next_at: Mapping[str, float]

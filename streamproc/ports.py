@@ -135,10 +135,16 @@ class Firings(Protocol):
         """The latest firing of each schedule."""
 
     async def claim(self, firing: Firing, event: OutRecord | None) -> bool:
-        """Writes a firing and its event (for the outbox) in one transaction; False when somebody had it before."""
+        """Writes a firing and its event (for the outbox) in one transaction; False when somebody had it before.
 
-    async def move(self, firing: Firing) -> None:
-        """Replaces the state, the lease and the end of a firing that is neither done nor failed."""
+        The firings of its schedule that are 90 days older than it are forgotten, and count as had.
+        """
+
+    async def move(self, firing: Firing) -> Firing | None:
+        """Replaces the state, the lease and the end of a firing that is neither done nor failed.
+
+        Returns what is stored of it then; None when it is not known.
+        """
 
     async def running(self, schedule: str, before: datetime) -> bool:
         """Whether a firing before that time is due or running, and its lease has not run out at that time."""
@@ -148,7 +154,7 @@ class ObjectStore(Protocol):
     """Objects by key: bytes under a name like `uploads/2026/cat.jpg`. Raises StoreError where it may be repeated.
 
     A key is 1 to 1,024 bytes of UTF-8 in segments between slashes, none of them empty, `.` or `..`, without control
-    characters and backslashes; ValueError for what is not.
+    characters and backslashes; ValueError for what is not, and for what this very store has no place for.
     """
 
     async def put(self, key: str, data: bytes, *, content_type: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import orjson
@@ -19,20 +19,21 @@ from streamproc.adapters.kafka import KafkaConsumer
 from streamproc.adapters.kafka_producer import KafkaProducer
 from streamproc.adapters.kafka_topics import create_topics, partition_counts
 from streamproc.app import App
-from streamproc.errors import ConfigError, StreamprocError
+from streamproc.checks import Trigger, check_start
+from streamproc.errors import StreamprocError
 from streamproc.http.auth import TokenVerifier
 from streamproc.http.gateway import Around, Gateway
-from streamproc.http.options import OpsOptions, is_loopback
+from streamproc.http.options import OpsOptions
 from streamproc.http.render import JSON, Rendered
 from streamproc.ports import Outbox
 from streamproc.probes import watching
 from streamproc.processes import supervise
 from streamproc.relay import Relay
+from streamproc.schedule.scheduler import Scheduler
 from streamproc.settings import Settings, secrets
 from streamproc.stream.pipeline import Pipeline, Surroundings
 from streamproc.stream.pool import Pool
 from streamproc.stream.route import asks_for_keys
-from streamproc.stream.wrap import keeps_event_ids
 from streamproc.tuning import tune
 
 log = logging.getLogger("streamproc")
@@ -40,7 +41,6 @@ log = logging.getLogger("streamproc")
 OK, FAILED, USAGE, GRACE_EXCEEDED = 0, 1, 2, 4
 RELAY_STOP_S = 2.0
 """How long the relay may publish at the end; what still waits then is published by the next one."""
-Trigger = Literal["stream", "http"]
 
 
 def run(app: App, settings: Settings, only: Trigger | None = None) -> int:
@@ -106,8 +106,7 @@ async def serve(
     `member` tells processes of one group apart; `only` leaves the functions of other triggers out. Raises ConfigError
     and BrokerError.
     """
-    app.check_topics(settings.stream.topics)
-    _check_http(app, settings, only)
+    check_start(app, settings, only)
     async with AsyncExitStack() as stack:
         services = await stack.enter_async_context(app.services(settings))
         producer = KafkaProducer(settings.kafka)
@@ -116,18 +115,20 @@ async def serve(
         mask = logs.Mask(secrets(settings))
         shared = _Shared(app, settings, services, producer, prometheus.Metrics(), steady_clock(), mask)
         pool = Pool([])
-        if app.stream_functions and only != "http":
+        if app.stream_functions and only in (None, "stream"):
             await _make_dead_letter_topics(settings)
             pool = Pool([shared.pipeline(member, number) for number in range(settings.stream.consumers)])
-        relay = gateway = None
+        relay = gateway = scheduler = None
         if app.outbox is not None:
             relay = await stack.enter_async_context(_relaying(app.outbox(services), producer))
         front = await stack.enter_async_context(AsyncExitStack())
-        if app.http_functions and only != "stream":
+        if app.http_functions and only in (None, "http"):
             gateway, address = await front.enter_async_context(shared.answering(relay))
             log.info("answering %d functions at http://%s", len(app.http_functions), address)
+        if app.schedules and only in (None, "schedule"):
+            scheduler = await front.enter_async_context(shared.scheduling(relay))
         health = await stack.enter_async_context(watching(pool, shared.now))
-        registry = shared.registry(pool, gateway, relay)
+        registry = shared.registry(pool, gateway, relay, scheduler)
         from streamproc.http import ops  # when all else is connected: a web server takes longest to import
 
         address = await stack.enter_async_context(ops.serve(settings.ops, health, registry))
@@ -197,32 +198,27 @@ class _Shared:
             gateway.close()
             await verifier.close()
 
-    def registry(self, pool: Pool, gateway: Gateway | None, relay: Relay | None) -> Any:
+    @asynccontextmanager
+    async def scheduling(self, relay: Relay | None) -> AsyncIterator[Scheduler]:
+        assert self.app.firings is not None
+        assert relay is not None
+        firings = self.app.firings(self.services)
+        scheduler = Scheduler(self.app.schedules, firings, self.settings.stream, stored=relay.kick)
+        running = asyncio.create_task(scheduler.run(), name="scheduler")
+        try:
+            yield scheduler
+        finally:
+            await scheduler.stop(running)
+
+    def registry(self, pool: Pool, gateway: Gateway | None, relay: Relay | None, scheduler: Scheduler | None) -> Any:
         found = prometheus.registry(self.metrics, pool.snapshots, end_offsets=pool.end_offsets, now=self.now)
         if gateway is not None:
             found.register(prometheus_http.HttpCollector(gateway.snapshot))
         if relay is not None:
             found.register(prometheus_http.OutboxCollector(relay.snapshot))
+        if scheduler is not None:
+            found.register(prometheus_http.ScheduleCollector(scheduler.snapshot))
         return found
-
-
-def _check_http(app: App, settings: Settings, only: Trigger | None) -> None:
-    """Fails before anything is connected where functions could not be called, or by anybody."""
-    if only == "http" and not app.http_functions:
-        raise ConfigError("--only http: the app has no HTTP functions")
-    if only == "stream" and not app.stream_functions:
-        raise ConfigError("--only stream: the app has no functions for records")
-    auth = settings.auth
-    if any(not function.public for function in app.http_functions) and only != "stream":
-        if not (auth.secret_file or auth.jwks_url or auth.jwks_file):
-            raise ConfigError("auth: set secret_file, jwks_url or jwks_file; without it no token can be checked")
-        if auth.development and not is_loopback(settings.http.listen.rpartition(":")[0].strip("[]")):
-            raise ConfigError("auth.development: tokens anybody on this machine can sign are for loopback only")
-    if app.outbox is not None:
-        for topic in settings.stream.topics:
-            form = settings.stream.format_of(topic)
-            if not keeps_event_ids(form):
-                raise ConfigError(f"stream.format: {form} of topic {topic!r} has no place for the outbox's event ids")
 
 
 @asynccontextmanager

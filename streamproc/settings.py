@@ -14,8 +14,10 @@ import msgspec
 from streamproc.adapters.kafka_client import KafkaOptions
 from streamproc.adapters.logs import LogOptions
 from streamproc.adapters.mail import MailOptions
+from streamproc.adapters.objects import ObjectOptions
 from streamproc.adapters.store import StoreOptions
 from streamproc.app import option_types
+from streamproc.compute import ComputeOptions
 from streamproc.errors import ConfigError
 from streamproc.expected import expected
 from streamproc.http.options import AuthOptions, HttpOptions, OpsOptions
@@ -32,6 +34,14 @@ _NOT_SETTINGS = re.compile(
 )
 
 
+class AppOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Section `[app]`."""
+
+    options: Annotated[dict[str, str], msgspec.Meta(description="what the application itself asks for, by name")] = (
+        msgspec.field(default_factory=dict)
+    )
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One section per part of the program; `functions` overrides options of single functions, by name."""
 
@@ -39,10 +49,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     stream: StreamOptions = msgspec.field(default_factory=StreamOptions)
     store: StoreOptions = msgspec.field(default_factory=StoreOptions)
     mail: MailOptions = msgspec.field(default_factory=MailOptions)
+    objects: ObjectOptions = msgspec.field(default_factory=ObjectOptions)
+    compute: ComputeOptions = msgspec.field(default_factory=ComputeOptions)
     http: HttpOptions = msgspec.field(default_factory=HttpOptions)
     auth: AuthOptions = msgspec.field(default_factory=AuthOptions)
     ops: OpsOptions = msgspec.field(default_factory=OpsOptions)
     log: LogOptions = msgspec.field(default_factory=LogOptions)
+    app: AppOptions = msgspec.field(default_factory=AppOptions)
     functions: dict[str, dict[str, Any]] = msgspec.field(default_factory=dict)
 
 
@@ -163,8 +176,8 @@ class _Schema:
     def is_table(self, name: str) -> bool:
         """Whether a TOML table of this name holds settings, rather than being the value of one."""
         leaf = self.leaves.get(name)
-        above = name.rpartition(".")[0]
-        return name in (*self.sections, "functions") or above == "functions" or bool(leaf and leaf.children)
+        is_function = name.startswith("functions.")  # also one with dots in its name: no option is a table
+        return name in (*self.sections, "functions") or is_function or bool(leaf and leaf.children)
 
     def names(self, like: str) -> list[str]:
         """Every name that could have been meant by one that does not exist."""

@@ -7,18 +7,22 @@ to a loop in the app's `services`, not outside.
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from streamproc import virtualtime
 from streamproc.adapters.memory import Faults, MemoryBroker, MemoryConsumer, MemoryProducer, StoredRecord
+from streamproc.adapters.memory_firings import MemoryFirings
 from streamproc.app import App, Stream
 from streamproc.context import BatchContext, Clocks, Context, Item, Run
 from streamproc.core.ledger import Entry, Ledger
 from streamproc.errors import ConfigError
 from streamproc.model import Decoded, Event, OutRecord, Poison, RecordBatch, TopicPartition
+from streamproc.rows import Firing
+from streamproc.schedule.declare import TaskDue
 from streamproc.stream.deadletter import OURS
 from streamproc.stream.decode import Decoder
 from streamproc.stream.options import StreamOptions
@@ -29,6 +33,7 @@ from streamproc.testing_http import request as request
 
 EPOCH = 1_700_000_000.0
 """Seconds since the Unix epoch at which virtual time begins."""
+START = datetime.fromtimestamp(EPOCH, UTC)
 GROUP = "test"
 LOOK_S = 0.05
 
@@ -82,6 +87,20 @@ def envelope(event: Event | bytes, *, event_id: str = "", key: str = "") -> byte
     return value
 
 
+def task(app: App, schedule: str, fire_at: datetime = START) -> TaskDue:
+    """The event that the function of a schedule gets when it is due. Raises ConfigError for a name that is none."""
+    return app.schedule(schedule).event(schedule=schedule, fire_at=fire_at)
+
+
+def _with_firings(app: App, records: Sequence[object]) -> App:
+    """The app with firings in memory, of the tasks among the records."""
+    firings = MemoryFirings()
+    for one in records:
+        if isinstance(one, TaskDue):
+            firings.rows[one.schedule, one.fire_at] = Firing(one.schedule, one.fire_at, "due", one.fire_at)
+    return replace(app, firings=lambda _: firings)
+
+
 @dataclass(frozen=True, slots=True)
 class Setup:
     """What a run may be given besides the app and its records. Times in seconds."""
@@ -98,14 +117,16 @@ class Setup:
 async def run(app: App, records: Sequence[Event | bytes | OutRecord], **setup: Any) -> Result:
     """Runs an app on records until each is settled.
 
-    A record is an event, the bytes of one, or a whole OutRecord. `setup` are fields of `Setup`: `services` is what
-    handlers see as `ctx.services`, `key` makes a record's key of an event. Raises TimeoutError when something is not
-    settled after `within_s` virtual seconds.
+    A record is an event (see `task` for those of schedules), the bytes of one, or a whole OutRecord. Firings of
+    schedules are kept in memory. `setup` are fields of `Setup`: `services` is what handlers see as `ctx.services`,
+    `key` makes a record's key of an event. Raises TimeoutError when something is not settled after `within_s` virtual
+    seconds.
     """
     return await asyncio.to_thread(lambda: virtualtime.run(_run(app, records, Setup(**setup))))
 
 
 async def _run(app: App, records: Sequence[Event | bytes | OutRecord], setup: Setup) -> Result:
+    app = _with_firings(app, records)
     loop = asyncio.get_running_loop()
     broker = MemoryBroker(lambda: EPOCH + loop.time(), setup.faults)
     topic = setup.options.topics[0]
@@ -196,9 +217,10 @@ def _dead_letter(record: StoredRecord, decode: Callable[[RecordBatch], Decoded])
 async def invoke(app: App, event: Event | bytes, *, services: Any = None, function: str = "") -> object:
     """Calls the function of one event once, in this loop, and returns what it returned.
 
-    `event` may be bytes: the event's JSON or a whole Kinesis record. Raises ConfigError when it is no event of the
-    app or several functions take it and none is named, and whatever the function raises.
+    `event` may be bytes: the event's JSON, or a record's whole value in any format. Raises ConfigError when it is no
+    event of the app or several functions take it and none is named, and whatever the function raises.
     """
+    app = _with_firings(app, [])
     entry = _entry(app, event)
     found = entry.events[0]
     if isinstance(found, Poison):

@@ -57,7 +57,7 @@ async def request(
 ) -> Response:
     """Sends a request, as in `request(app, "POST /orders", {"pieces": 2})`, through the real gateway, in this loop.
 
-    The caller is `test`, with every scope the app knows; `body` is sent as JSON.
+    The caller is `test`, with every scope the app knows; `body` is sent as JSON, bytes as they are.
     """
     method, _, target = line.partition(" ")
     path, _, query = target.partition("?")
@@ -83,7 +83,7 @@ async def request(
     sent: list[Mapping[str, Any]] = []
 
     async def receive() -> Mapping[str, Any]:
-        return {"type": "http.request", "body": b"" if body is None else msgspec.json.encode(body)}
+        return {"type": "http.request", "body": _sent(body)}
 
     async def send(message: Mapping[str, Any]) -> None:
         sent.append(message)
@@ -93,3 +93,9 @@ async def request(
     gateway.close()
     answered = {name.decode(): value.decode("latin-1") for name, value in sent[0]["headers"]}
     return Response(sent[0]["status"], answered, sent[1]["body"], taken.records)
+
+
+def _sent(body: object) -> bytes:
+    if body is None or isinstance(body, bytes):
+        return body or b""
+    return msgspec.json.encode(body)

@@ -1,4 +1,4 @@
-"""Readings into PostgreSQL, once per event id, as a contender: our store, or asyncpg by hand.
+"""Readings into PostgreSQL, one for each sensor and time, as a contender: our store, or asyncpg by hand.
 
 Modes: `ours`; `unnest`, one statement with ON CONFLICT; `copy`, COPY to a temporary table and INSERT SELECT.
 """
@@ -6,20 +6,24 @@ Modes: `ours`; `unnest`, one statement with ON CONFLICT; `copy`, COPY to a tempo
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bench.report import Meter, Task
+from handlers.stores.alerts import AlertRule
 from handlers.stores.opening import open_stores
 from handlers.stores.readings import Reading
 from streamproc.adapters.store import StoreOptions
+from streamproc.model import OutRecord
 
 Write = Callable[[Sequence[Reading]], Awaitable[object]]
-COLUMNS = "scope, event_id, fingerprint, sensor_id, timestamp, temperature, humidity, processed_at"
+COLUMNS = "sensor_id, timestamp, event_id, fingerprint, temperature, humidity, processed_at"
 KEPT = (
-    "ON CONFLICT (scope, event_id) DO UPDATE SET deliveries = readings.deliveries + 1 "
+    "ON CONFLICT (sensor_id, timestamp) DO UPDATE SET deliveries = readings.deliveries + 1 "
     "WHERE readings.fingerprint = excluded.fingerprint"
 )
+RULE = AlertRule(30.0, timedelta(minutes=5), lambda reading: OutRecord("alerts", reading.event_id.encode()))
+"""None of these readings raises one."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ def rows(first: int, count: int) -> list[Reading]:
     """New readings."""
     now = datetime.now(UTC)
     return [
-        Reading("bench", f"{n:032x}", n.to_bytes(16), f"s-{n % 1_000}", now, 20.5, 40.0, now)
+        Reading(f"s-{n % 1_000}", now, f"{n:032x}", n.to_bytes(16), 20.5, 40.0, now)
         for n in range(first, first + count)
     ]
 
@@ -52,7 +56,7 @@ async def write_all(meter: Meter, task: RowsTask, write: Write) -> None:
 async def ours(meter: Meter, task: RowsTask) -> None:
     """The application's store."""
     async with open_stores(StoreOptions(url=task.store, password=task.password)) as stores:
-        await write_all(meter, task, stores.readings.upsert)
+        await write_all(meter, task, lambda readings: stores.readings.upsert(readings, RULE))
 
 
 async def by_hand(meter: Meter, task: RowsTask) -> None:
@@ -65,7 +69,7 @@ async def by_hand(meter: Meter, task: RowsTask) -> None:
 
 def unnest(connection: Any) -> Write:
     """One prepared statement a batch."""
-    kinds = "text", "text", "bytea", "text", "timestamptz", "float8", "float8", "timestamptz"
+    kinds = "text", "timestamptz", "text", "bytea", "float8", "float8", "timestamptz"
     parameters = ", ".join(f"${n}::{kind}[]" for n, kind in enumerate(kinds, 1))
     insert = f"INSERT INTO readings ({COLUMNS}) SELECT * FROM unnest({parameters}) {KEPT}"  # noqa: S608
 

@@ -53,4 +53,4 @@ COLUMNS: dict[str, Column] = {
     "spread": spread,
     "delivery": guarantee,
 }
-SCENARIO = Scenario("mail", "mails sent", run, COLUMNS, plot=bars("records_per_s", "mails/s"))
+SCENARIO = Scenario("mail", "mails sent", run, COLUMNS, plot=bars("records_per_s", "mails/s"), on_kafka=False)

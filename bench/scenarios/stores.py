@@ -37,4 +37,6 @@ def _contender(mode: str, database: Shop) -> Contender:
     return replace(made, guarantee="each row once")
 
 
-SCENARIO = Scenario("stores", "rows into PostgreSQL", run, COLUMNS, plot=bars("records_per_s", "rows/s"))
+SCENARIO = Scenario(
+    "stores", "rows into PostgreSQL", run, COLUMNS, plot=bars("records_per_s", "rows/s"), on_kafka=False
+)

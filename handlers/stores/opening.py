@@ -7,16 +7,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from handlers.stores.orders import Orders, PostgresOrders, SqliteOrders
+from handlers.stores.payments import Ledger, PostgresLedger, SqliteLedger
 from handlers.stores.processed import PostgresProcessed, Processed, SqliteProcessed
 from handlers.stores.readings import PostgresReadings, Readings, SqliteReadings
 from handlers.stores.stock import PostgresStock, SqliteStock, Stock
 from handlers.stores.users import PostgresUsers, SqliteUsers, Users
+from streamproc.adapters.postgres_firings import PostgresFirings
+from streamproc.adapters.postgres_journal import PostgresJournal
 from streamproc.adapters.postgres_outbox import PostgresOutbox
 from streamproc.adapters.schema import dialect_of
 from streamproc.adapters.sqlite import SqliteDatabase, open_sqlite
+from streamproc.adapters.sqlite_firings import SqliteFirings
+from streamproc.adapters.sqlite_journal import SqliteJournal
 from streamproc.adapters.sqlite_outbox import SqliteOutbox
 from streamproc.adapters.store import StoreOptions
-from streamproc.ports import Outbox
+from streamproc.ports import Firings, Journal, Outbox
 
 if TYPE_CHECKING:
     from streamproc.adapters.postgres import PostgresDatabase
@@ -31,9 +36,12 @@ class Stores:
     users: Users
     orders: Orders
     stock: Stock
+    ledger: Ledger
     readings: Readings
     processed: Processed
     outbox: Outbox
+    firings: Firings
+    journal: Journal
 
 
 @asynccontextmanager
@@ -54,9 +62,12 @@ def _in_sqlite(database: SqliteDatabase) -> Stores:
         users=SqliteUsers(database),
         orders=SqliteOrders(database),
         stock=SqliteStock(database),
+        ledger=SqliteLedger(database),
         readings=SqliteReadings(database),
         processed=SqliteProcessed(database),
         outbox=SqliteOutbox(database),
+        firings=SqliteFirings(database),
+        journal=SqliteJournal(database),
     )
 
 
@@ -65,7 +76,10 @@ def _in_postgres(database: "PostgresDatabase") -> Stores:
         users=PostgresUsers(database),
         orders=PostgresOrders(database),
         stock=PostgresStock(database),
+        ledger=PostgresLedger(database),
         readings=PostgresReadings(database),
         processed=PostgresProcessed(database),
         outbox=PostgresOutbox(database),
+        firings=PostgresFirings(database),
+        journal=PostgresJournal(database),
     )

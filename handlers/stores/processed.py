@@ -4,22 +4,18 @@ The row is written in the effect's own transaction, so that both happen or neith
 event came with the same content; the first effect of an id is kept.
 """
 
-import hashlib
 import sqlite3
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-import msgspec
-
 from streamproc import Context, Event, Reject
 from streamproc.adapters.sqlite import SqliteDatabase
+from streamproc.fingerprint import fingerprint
 
 if TYPE_CHECKING:
     from streamproc.adapters.postgres import PostgresDatabase
 
 KEY_BYTES_MAX = 1_000
 """PostgreSQL's indexes take 2,704 bytes in all, and no index here has more than two texts."""
-
-_encode = msgspec.msgpack.Encoder().encode
 
 
 class Refused(Exception):
@@ -49,11 +45,6 @@ class Delivery(NamedTuple):
     scope: str
     event_id: str
     fingerprint: bytes
-
-
-def fingerprint(event: Event) -> bytes:
-    """16 bytes that tell events of different content apart."""
-    return hashlib.blake2b(_encode(event), digest_size=16).digest()
 
 
 def delivery(event: Event, ctx: Context[Any], *, function: str) -> Delivery:

@@ -10,6 +10,7 @@ from handlers.stores.processed import check_keys, check_text
 from streamproc.adapters.postgres_outbox import event_of, event_values
 from streamproc.adapters.sqlite import SqliteDatabase
 from streamproc.adapters.sqlite_outbox import add_to_outbox
+from streamproc.adapters.together import Together
 from streamproc.model import OutRecord
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ class Users(Protocol):
 
     async def add(self, users: Iterable[User]) -> None:
         """Adds users in one transaction; those whose id or email exists stay as they are."""
+
+    async def count(self, since: datetime, until: datetime) -> int:
+        """How many users signed up from a time on and before another."""
 
 
 def email_key(email: str) -> str:
@@ -93,6 +97,12 @@ class SqliteUsers:
         rows = [_row(user) for user in users]
         await self._database.run(lambda connection: connection.executemany(_INSERT, rows))
 
+    async def count(self, since: datetime, until: datetime) -> int:
+        """See the port."""
+        select = "SELECT count(*) FROM users WHERE created_at >= ? AND created_at < ?"
+        times = since.timestamp(), until.timestamp()
+        return int((await self._database.run(lambda connection: connection.execute(select, times).fetchone()))[0])
+
 
 _INSERT = (
     "INSERT INTO users (user_id, email, email_key, name, created_at) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
@@ -131,13 +141,16 @@ class PostgresUsers:
 
     def __init__(self, database: "PostgresDatabase") -> None:
         self._database = database
+        self._finding = Together(self._find)
 
     async def find(self, user_id: str) -> User | None:
         """See the port."""
-        if "\0" in user_id:
-            return None
-        rows = await self._database.fetch(f"SELECT {_COLUMNS} FROM users WHERE user_id = $1", user_id)  # noqa: S608
-        return User(*rows[0]) if rows else None
+        return None if "\0" in user_id else await self._finding.ask(user_id)
+
+    async def _find(self, user_ids: Sequence[str]) -> Sequence[User | None]:
+        select = f"SELECT {_COLUMNS} FROM users WHERE user_id = ANY ($1::text[])"  # noqa: S608
+        found = {row[0]: User(*row) for row in await self._database.fetch(select, user_ids)}
+        return [found.get(user_id) for user_id in user_ids]
 
     async def page(self, *, after: str, limit: int) -> Sequence[User]:
         """See the port."""
@@ -157,3 +170,8 @@ class PostgresUsers:
         rows = [(user.user_id, user.email, _checked(user), user.name, user.created_at) for user in users]
         if rows:
             await self._database.execute(_ADD, *zip(*rows, strict=True))
+
+    async def count(self, since: datetime, until: datetime) -> int:
+        """See the port."""
+        select = "SELECT count(*) FROM users WHERE created_at >= $1 AND created_at < $2"
+        return int((await self._database.fetch(select, since, until))[0][0])

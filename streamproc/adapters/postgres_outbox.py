@@ -20,6 +20,13 @@ _LOCK = 0x6F7574  # "out": an advisory lock, with the number of the table
 _TRY = "SELECT pg_try_advisory_lock($1, 'outbox'::regclass::oid::int) AS is_ours"
 _FREE = "SELECT pg_advisory_unlock($1, 'outbox'::regclass::oid::int)"
 _FIRST = "SELECT number, topic, value, key, headers FROM outbox ORDER BY number LIMIT $1"
+_ADD = """
+INSERT INTO outbox (topic, key, value, headers)
+SELECT topic, key, value, headers
+FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::bytea[]) WITH ORDINALITY
+    AS one (topic, key, value, headers, number)
+ORDER BY number
+"""
 _REMOVE = "DELETE FROM outbox WHERE number = ANY ($1::bigint[])"
 
 
@@ -38,6 +45,11 @@ def event_of(source: str, first: int) -> str:
 def event_values(record: OutRecord) -> tuple[str, bytes | None, bytes | None, bytes]:
     """The values of an event's row. Its time and partition are left to the broker."""
     return record.topic, record.key, record.value, _encode(record.headers)
+
+
+async def add_events(connection: "PostgresConnection", records: Sequence[OutRecord]) -> None:
+    """Writes events in the transaction of the connection, in their order."""
+    await connection.execute(_ADD, *zip(*map(event_values, records), strict=True))
 
 
 class PostgresOutbox:

@@ -66,6 +66,13 @@ NAMES = {
         Metric("streamproc_outbox_waiting_events", "gauge", (), "Events last seen waiting, by the active relay."),
         Metric("streamproc_outbox_refused_events", "gauge", (), "Events too large for the broker, set aside."),
         Metric("streamproc_outbox_relay_active", "gauge", (), "1 in the process that publishes."),
+        Metric(
+            "streamproc_schedule_firings_total",
+            "counter",
+            ("schedule", "state"),
+            "Firings this process claimed: due, skipped or missed.",
+        ),
+        Metric("streamproc_schedule_next_timestamp_seconds", "gauge", ("schedule",), "When it is due next."),
         Metric("streamproc_build_info", "info", ("version", "python"), "What runs."),
     )
 }

@@ -1,11 +1,11 @@
-"""Metrics of the HTTP functions and of the outbox, made at scrape from their snapshots."""
+"""Metrics of the HTTP functions, of the outbox and of the schedules, made at scrape from their snapshots."""
 
 from collections.abc import Callable, Iterator
 
 from prometheus_client.core import Metric as Family
 
 from streamproc.adapters.prometheus import Durations, add_durations, family_of, plain
-from streamproc.model import HttpSnapshot, OutboxSnapshot
+from streamproc.model import HttpSnapshot, OutboxSnapshot, ScheduleSnapshot
 
 
 class HttpCollector:
@@ -51,3 +51,18 @@ class OutboxCollector:
         yield plain("streamproc_outbox_waiting_events", {(): snapshot.waiting})
         yield plain("streamproc_outbox_refused_events", {(): snapshot.refused})
         yield plain("streamproc_outbox_relay_active", {(): int(snapshot.active)})
+
+
+class ScheduleCollector:
+    """What the scheduler of this process claimed, and what it waits for."""
+
+    def __init__(self, snapshot: Callable[[], ScheduleSnapshot]) -> None:
+        self._snapshot = snapshot
+
+    def collect(self) -> Iterator[Family]:
+        """All families, each once."""
+        snapshot = self._snapshot()
+        claimed: dict[tuple[str, ...], float] = dict(snapshot.claimed.items())
+        yield plain("streamproc_schedule_firings_total", claimed)
+        next_at: dict[tuple[str, ...], float] = {(name,): moment for name, moment in snapshot.next_at.items()}
+        yield plain("streamproc_schedule_next_timestamp_seconds", next_at)

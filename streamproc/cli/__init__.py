@@ -18,6 +18,7 @@ _MODULES = {
     "openapi": "openapi",
     "lag": "lag",
     "dlq": "dlq",
+    "schedule": "schedule",
     "broker": "broker",
     "healthcheck": "info",
     "version": "info",

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 def invoke(file: BinaryIO, function: str, *, target: Target, source: Source, as_json: bool) -> None:
     """Call the function of one event, without Kafka.
 
-    FILE holds the event as JSON; - is standard input. The function gets the services of the app. Exit code 1 when
-    it did not succeed.
+    FILE holds the event as JSON, or a record's value; - is standard input. The function gets the services of the app.
+    Exit code 1 when it did not succeed.
 
     \b
     Example:

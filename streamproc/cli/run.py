@@ -7,13 +7,13 @@ import click
 from streamproc.cli.common import Source, Target, app_options, settings_options
 
 if TYPE_CHECKING:
-    from streamproc.service import Trigger
+    from streamproc.checks import Trigger
 
 
 @click.command()
 @app_options()
 @click.option("--workers", type=int, help="Processes; the setting stream.workers.")
-@click.option("--only", type=click.Choice(["stream", "http"]), help="Only the functions of this trigger.")
+@click.option("--only", type=click.Choice(["stream", "http", "schedule"]), help="Only what this trigger needs.")
 @settings_options
 @click.pass_context
 def run(ctx: click.Context, *, target: Target, workers: int | None, only: "Trigger | None", source: Source) -> None:

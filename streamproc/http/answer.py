@@ -40,6 +40,14 @@ class NoContent:
 
 
 @dataclass(frozen=True, slots=True)
+class Content:
+    """200, with bytes that are no JSON, as in `Content(data, "image/jpeg")`. Browsers must believe the type."""
+
+    data: bytes
+    media_type: str
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
     """An error as JSON, `{"error": ..., "fields": {...}}`; `fields` says what is wrong with which."""
 

@@ -32,22 +32,24 @@ class Arguments:
 
     def __init__(self, signature: Signature) -> None:
         self._signature = signature
-        self._parameters = [(one, one.is_text) for one in (*signature.path.values(), *signature.query.values())]
-        self._decoder = msgspec.json.Decoder(signature.body_type) if signature.body_name else None
+        parameters = (*signature.path.values(), *signature.query.values())
+        self._parameters = [(one, one.argument, one.is_text, one.is_time) for one in parameters]
+        takes_json = signature.body_name and not signature.takes_bytes
+        self._decoder = msgspec.json.Decoder(signature.body_type) if takes_json else None
         self._fields = _fields(signature.body_type)
         self._members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
     @property
     def takes_body(self) -> bool:
         """Whether the function has a body parameter."""
-        return self._decoder is not None
+        return bool(self._signature.body_name)
 
     def of_parameters(self, path: Mapping[str, str], query_string: bytes) -> dict[str, Any]:
         """Path and query parameters by name. Raises Refusal. Query parameters nobody asks for are ignored."""
         given = {**_parse_query(query_string, self._signature.query), **path} if query_string else path
         values: dict[str, Any] = {}
         problems: dict[str, str] = {}
-        for parameter, is_text in self._parameters:
+        for parameter, argument, is_text, is_time in self._parameters:
             text = given.get(parameter.name)
             if text is None:
                 if parameter.required:
@@ -55,8 +57,9 @@ class Arguments:
             elif "\0" in text:
                 problems[parameter.name] = _NUL
             else:
+                as_written = is_text or (is_time and text != "null")
                 try:
-                    value = values[parameter.name] = msgspec.convert(text, parameter.type, strict=is_text)
+                    value = values[argument] = msgspec.convert(text, parameter.type, strict=as_written)
                 except msgspec.ValidationError as error:
                     problems[parameter.name] = _complaint(parameter.type, error)
                 else:
@@ -68,6 +71,8 @@ class Arguments:
 
     def of_body(self, content_type: str, body: bytes) -> dict[str, Any]:
         """The body parameter. Raises Refusal: 415 for what does not call itself JSON, 400 for what is wrong in it."""
+        if self._signature.takes_bytes:
+            return {self._signature.body_name: self._of_bytes(body)}
         if self._decoder is None:
             return {}
         if body and not _JSON.fullmatch(content_type.partition(";")[0].strip()):
@@ -79,6 +84,14 @@ class Arguments:
         if b"\\u0000" in body and _ESCAPED_NUL.search(body):
             raise Refusal(Problem(400, "Invalid request", {"body": _NUL}))
         return {self._signature.body_name: value}
+
+    def _of_bytes(self, body: bytes) -> bytes:
+        hint = self._signature.body_type
+        try:
+            taken: bytes = msgspec.convert(body, hint)
+        except msgspec.ValidationError as error:
+            raise Refusal(Problem(400, "Invalid request", {"body": _complaint(hint, error)})) from None
+        return taken
 
     def _problem(self, body: bytes, error: Exception) -> Problem:
         if isinstance(error, RecursionError):

@@ -2,6 +2,7 @@
 
 import logging
 import uuid
+from dataclasses import replace
 
 from streamproc.context import CallContext, Run, S
 from streamproc.http.answer import Problem
@@ -60,8 +61,9 @@ class HttpContext(CallContext[S]):
         self.emitted.append(self._record(event, key=key, topic=topic, event_id=event_id))
 
     def _record(self, event: Event, *, key: str, topic: str, event_id: str) -> OutRecord:
-        headers = [("traceparent", self.traceparent.encode())] if self.traceparent else []
-        record = record_of(event, self._run.stream, key=key, topic=topic, event_id=event_id, headers=headers)
+        record = record_of(event, self._run.stream, key=key, topic=topic, event_id=event_id)
+        if self.traceparent:
+            record = replace(record, headers=[*record.headers, ("traceparent", self.traceparent.encode())])
         bytes_max = self._run.stream.max_record_bytes
         if _size(record) > bytes_max:  # it would wait in the outbox for ever, or be a dead letter
             raise Refusal(Problem(413, f"The event is larger than {bytes_max} bytes"))

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import msgspec
 
 from streamproc.app import App, Http
 from streamproc.errors import ConfigError
-from streamproc.http.answer import Accepted, Created, NoContent, Problem
+from streamproc.http.answer import Accepted, Content, Created, NoContent, Problem
 from streamproc.http.signature import Parameter, Signature, signature
 
 REFERENCE = "#/components/schemas/{name}"
@@ -20,6 +20,7 @@ PROBLEM = {
         "fields": {"type": "object", "additionalProperties": {"type": "string"}},
     },
 }
+BINARY = {"type": "string", "format": "binary"}
 _STATUSES = {Created: 201, Accepted: 202, NoContent: 204, NoneType: 204}
 
 
@@ -34,7 +35,8 @@ def document(app: App, *, title: str, version: str) -> dict[str, Any]:
     schemas = dict(zip(types, described, strict=True))
     paths: dict[str, dict[str, Any]] = {}
     for function, one in functions:
-        paths.setdefault(function.path, {})[function.method.lower()] = _operation(function, one, schemas)
+        path = function.path.replace(":path}", "}")
+        paths.setdefault(path, {})[function.method.lower()] = _operation(function, one, schemas)
     return {
         "openapi": "3.1.0",
         "info": {"title": title, "version": version},
@@ -48,9 +50,9 @@ def document(app: App, *, title: str, version: str) -> dict[str, Any]:
 
 def _types(of: Signature) -> Iterator[Any]:
     yield from (parameter.type for parameter in (*of.path.values(), *of.query.values()))
-    if of.body_name:
+    if of.body_name and not of.takes_bytes:
         yield of.body_type
-    yield from (hint for _, hint in _answers(of.answer) if hint is not None)
+    yield from (hint for _, hint in _answers(of.answer) if hint not in (None, Content))
 
 
 def _answers(hint: Any) -> Iterator[tuple[int, Any]]:
@@ -73,7 +75,9 @@ def _operation(function: Http, of: Signature, schemas: Mapping[str, Any]) -> dic
         + [_parameter(one, "query", schemas) for one in of.query.values()],
         "responses": {str(status): _response(status, hint, schemas) for status, hint in _answers(of.answer)},
     }
-    if of.body_name:
+    if of.takes_bytes:
+        operation["requestBody"] = _bytes_body(of.body_type)
+    elif of.body_name:
         content = {"application/json": {"schema": schemas[repr(of.body_type)]}}
         operation["requestBody"] = {"required": True, "content": content}
     for status, description in _errors(function, of):
@@ -81,6 +85,13 @@ def _operation(function: Http, of: Signature, schemas: Mapping[str, Any]) -> dic
     operation["responses"]["default"] = _problem("Error")
     operation["security"] = [] if function.public else [{"bearer": [function.scope] if function.scope else []}]
     return operation
+
+
+def _bytes_body(hint: Any) -> dict[str, Any]:
+    metas = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
+    limits = {"minLength": "min_length", "maxLength": "max_length"}
+    given = {name: getattr(meta, of) for meta in metas for name, of in limits.items() if getattr(meta, of, None)}
+    return {"required": "minLength" in given, "content": {"application/octet-stream": {"schema": {**BINARY, **given}}}}
 
 
 def _parameter(one: Parameter, place: str, schemas: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,6 +104,8 @@ def _parameter(one: Parameter, place: str, schemas: Mapping[str, Any]) -> dict[s
 def _response(status: int, hint: Any, schemas: Mapping[str, Any]) -> dict[str, Any]:
     if hint is None:
         return {"description": "Done"}
+    if hint is Content:
+        return {"description": "OK", "content": {"*/*": {"schema": BINARY}}}
     response: dict[str, Any] = {
         "description": {201: "Created", 202: "Accepted"}.get(status, "OK"),
         "content": {"application/json": {"schema": schemas[repr(hint)]}},
@@ -116,7 +129,9 @@ def _errors(function: Http, of: Signature) -> Sequence[tuple[int, str]]:
     if of.path:
         errors.append((404, "Not found"))
     if of.body_name:
-        errors += [(413, "The body is too large"), (415, "The body is not JSON")]
+        errors.append((413, "The body is too large"))
+    if of.body_name and not of.takes_bytes:
+        errors.append((415, "The body is not JSON"))
     if function.rate_per_s:
         errors.append((429, "Too many requests"))
     return errors

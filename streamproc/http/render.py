@@ -8,14 +8,16 @@ from typing import NamedTuple
 import msgspec
 
 from streamproc.errors import HandlerError
-from streamproc.http.answer import Accepted, Created, NoContent, Problem
+from streamproc.http.answer import Accepted, Content, Created, NoContent, Problem
 
 GZIP_BYTES_MIN = 1_400
 """What is smaller fits into one packet anyway."""
 GZIP_LEVEL = 4
 JSON: Mapping[str, str] = {"content-type": "application/json"}
 
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_HEADER = re.compile(_NAME)
+_MEDIA_TYPE = re.compile(rf"{_NAME}/{_NAME}( *;[ -~]*)?")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -37,12 +39,22 @@ def render(returned: object) -> Rendered:
             status, headers, value = 201, {**JSON, "location": _checked(returned.location)}, returned.value
         case Accepted():
             status, value = 202, returned.value
+        case Content():
+            return _content(returned)
         case Problem():
             return problem(returned)
     try:
         return Rendered(status, headers, _encode(value))
     except (TypeError, ValueError) as error:
         raise HandlerError(f"it returned {type(value).__name__}, which cannot be written as JSON: {error}") from None
+
+
+def _content(found: Content) -> Rendered:
+    if not isinstance(found.data, bytes):
+        raise HandlerError(f"it returned Content of {type(found.data).__name__}, which is not bytes")
+    if not _MEDIA_TYPE.fullmatch(found.media_type):
+        raise HandlerError(f"it returned Content of a media type that is none: {found.media_type[:100]!r}")
+    return Rendered(200, {"content-type": found.media_type, "x-content-type-options": "nosniff"}, found.data)
 
 
 def problem(found: Problem) -> Rendered:
@@ -54,7 +66,7 @@ def problem(found: Problem) -> Rendered:
 
 
 def _checked_name(name: str) -> str:
-    if not _HEADER_NAME.fullmatch(name):
+    if not _HEADER.fullmatch(name):
         raise HandlerError(f"a header of the answer has a name it must not: {name[:100]!r}")
     return name.lower()
 
@@ -66,8 +78,9 @@ def _checked(value: str) -> str:
 
 
 def compressed(answer: Rendered, accept_encoding: str) -> Rendered:
-    """The answer with gzip, where it is large enough and the caller takes it."""
-    if len(answer.body) < GZIP_BYTES_MIN:
+    """The answer with gzip, where it is large enough and the caller takes it. Pictures are compressed already."""
+    is_picture = answer.headers.get("content-type", "").lower().startswith("image/")
+    if len(answer.body) < GZIP_BYTES_MIN or is_picture:
         return answer
     headers = {**answer.headers, "vary": ", ".join(filter(None, (answer.headers.get("vary"), "Accept-Encoding")))}
     if not _takes_gzip(accept_encoding):

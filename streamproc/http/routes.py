@@ -23,7 +23,10 @@ class Found(Generic[T]):
 
 
 class Routes(Generic[T]):
-    """Routes by path. Paths without parameters win over those with them; otherwise the order of the list decides."""
+    """Routes by path: those without parameters come first, those that take the rest of a path last.
+
+    Otherwise the order of the list decides.
+    """
 
     def __init__(self, routes: Sequence[tuple[str, str, T]]) -> None:
         """From (method, path, route)."""
@@ -31,7 +34,8 @@ class Routes(Generic[T]):
         for method, path, route in routes:
             by_path.setdefault(path, {})[method] = route
         self._fixed = {path: Found(methods, {}) for path, methods in by_path.items() if "{" not in path}
-        self._patterns = [(_pattern(path), methods) for path, methods in by_path.items() if "{" in path]
+        patterns = sorted((path for path in by_path if "{" in path), key=_takes_rest)
+        self._patterns = [(_pattern(path), by_path[path]) for path in patterns]
 
     def find(self, path: str) -> Found[T] | None:
         """What answers a path, percent-decoded; None when nothing does."""
@@ -46,7 +50,14 @@ class Routes(Generic[T]):
 
 
 def _pattern(path: str) -> re.Pattern[str]:
-    parts = re.split(r"({\w+})", path)
-    return re.compile(
-        "".join(f"(?P<{part[1:-1]}>[^/]+)" if part.startswith("{") else re.escape(part) for part in parts)
-    )
+    return re.compile("".join(map(_part, re.split(r"({[\w:]+})", path))), re.DOTALL)
+
+
+def _part(part: str) -> str:
+    if not part.startswith("{"):
+        return re.escape(part)
+    return f"(?P<{part[1:-6]}>.+)" if _takes_rest(part) else f"(?P<{part[1:-1]}>[^/]+)"
+
+
+def _takes_rest(path: str) -> bool:
+    return path.endswith(":path}")

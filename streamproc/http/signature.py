@@ -1,11 +1,11 @@
 """What the handler of an HTTP function takes, read from its annotations. Pure."""
 
 import inspect
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from enum import Enum
+from keyword import iskeyword
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -18,11 +18,19 @@ _SIMPLE = (str, int, float, bool, datetime, date, Enum)
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A path or query parameter; `default` is `inspect.Parameter.empty` where it is required."""
+    """A path or query parameter; `default` is `inspect.Parameter.empty` where it is required.
+
+    `name` is what callers write.
+    """
 
     name: str
     type: Any
     default: Any
+
+    @property
+    def argument(self) -> str:
+        """What the handler calls it: `from_` for `from`, which is a keyword in Python."""
+        return f"{self.name}_" if iskeyword(self.name) else self.name
 
     @property
     def required(self) -> bool:
@@ -32,7 +40,12 @@ class Parameter:
     @property
     def is_text(self) -> bool:
         """Whether it takes what is given as it is."""
-        return (get_args(self.type)[0] if get_origin(self.type) is Annotated else self.type) is str
+        return _bare(self.type) is str
+
+    @property
+    def is_time(self) -> bool:
+        """Whether it is a date and time, which is written out, and not a number."""
+        return {_bare(part) for part in _parts(_bare(self.type))} - {NoneType} == {datetime}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +58,11 @@ class Signature:
     body_type: Any
     answer: Any
 
+    @property
+    def takes_bytes(self) -> bool:
+        """Whether the body is taken as it is, whatever it calls itself."""
+        return _bare(self.body_type) is bytes
+
 
 def signature(function: Http) -> Signature:
     """Reads a handler. Raises ConfigError for one that no request could call."""
@@ -55,7 +73,7 @@ def signature(function: Http) -> Signature:
         raise ConfigError(f"{function.name}: its annotations cannot be read: {error}") from None
     if CONTEXT not in parameters:
         raise ConfigError(f"{function.name}: it must take a parameter named {CONTEXT}")
-    in_path = re.findall(r"{(\w+)}", function.path)
+    in_path = function.path_names
     for name in in_path:
         if name not in parameters:
             raise ConfigError(f"{function.name}: the path names {{{name}}}, which it does not take")
@@ -72,7 +90,8 @@ def signature(function: Http) -> Signature:
         if name in in_path:
             path[name] = Parameter(name, hint, inspect.Parameter.empty)
         elif name != CONTEXT and _is_simple(hint):
-            query[name] = Parameter(name, hint, parameter.default)
+            called = name[:-1] if name.endswith("_") and iskeyword(name[:-1]) else name
+            query[called] = Parameter(called, hint, parameter.default)
         elif name != CONTEXT:
             bodies[name] = hint
     if len(bodies) > 1:
@@ -81,12 +100,19 @@ def signature(function: Http) -> Signature:
     return Signature(path, query, body_name, body_type, hints.get("return", Any))
 
 
+def _bare(hint: Any) -> Any:
+    return get_args(hint)[0] if get_origin(hint) is Annotated else hint
+
+
+def _parts(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+
+
 def _is_simple(hint: Any) -> bool:
+    hint = _bare(hint)
     origin = get_origin(hint)
-    if origin is Annotated:
-        return _is_simple(get_args(hint)[0])
     if origin is Literal:
         return True
     if origin in (Union, UnionType):
-        return all(part is NoneType or _is_simple(part) for part in get_args(hint))
+        return all(part is NoneType or _is_simple(part) for part in _parts(hint))
     return isinstance(hint, type) and issubclass(hint, _SIMPLE)

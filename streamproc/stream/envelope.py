@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from streamproc.model import Event, Poison, Reason, Record, Records
+from streamproc.s3 import S3Event
 from streamproc.stream.options import Format
 
 Payload = bytes | Event | Poison
@@ -50,14 +51,26 @@ class _CloudEvent(msgspec.Struct, gc=False):
     data_base64: bytes = b""
 
 
+class _S3(msgspec.Struct, gc=False):
+    """What S3 tells of objects; or, before the first, `"Event": "s3:TestEvent"` in place of `Records`."""
+
+    event: str = msgspec.field(default="", name="Event")
+    records: msgspec.Raw | msgspec.UnsetType = msgspec.field(default=msgspec.UNSET, name="Records")
+
+
 class _Keys(msgspec.Struct, gc=False):
     kinesis: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     specversion: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    type: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    records: msgspec.Raw | msgspec.UnsetType = msgspec.field(default=msgspec.UNSET, name="Records")
 
 
 _kinesis = msgspec.json.Decoder(_Kinesis)
 _cloud_event = msgspec.json.Decoder(_CloudEvent)
+_s3 = msgspec.json.Decoder(_S3)
 _keys = msgspec.json.Decoder(_Keys)
+_S3_TYPE = str(S3Event.__struct_config__.tag)
+_S3_NOTHING = b'{"Records":[]}'
 
 
 def classify(error: Exception, *, shape: Reason) -> Poison:
@@ -87,6 +100,8 @@ def opener(form: Format, types: TypedDecoders) -> Opener:
     if form == "json" or form == "base64":
         of_value = _open_json if form == "json" else _open_base64
         return lambda records: _open_each(records.values, records.values, of_value)
+    if form == "s3":
+        return lambda records: _open_each(records.values, records.values, lambda value: _open_s3(value, types))
     of_record = _open_cloud_event if form == "cloudevents" else _open_auto
     return lambda records: _open_each(records.values, records, lambda record: of_record(record, types))
 
@@ -163,6 +178,12 @@ def _typed(event_type: str, data: bytes, types: TypedDecoders) -> Payload:
         return Poison(poison.reason, poison.detail, event_type)
 
 
+def _open_s3(value: bytes | None, types: TypedDecoders) -> tuple[Payload, str]:
+    found = _s3.decode(_given(value))
+    is_test = found.event == "s3:TestEvent" and found.records is msgspec.UNSET
+    return _typed(_S3_TYPE, _S3_NOTHING if is_test else _given(value), types), ""
+
+
 def _open_auto(record: Record, types: TypedDecoders) -> tuple[Payload, str]:
     names = {name.lower() for name, _ in record.headers}
     if "ce_type" in names:
@@ -176,4 +197,6 @@ def _open_auto(record: Record, types: TypedDecoders) -> tuple[Payload, str]:
     if keys.kinesis is not msgspec.UNSET:
         envelope = _kinesis.decode(value)
         return envelope.kinesis.data, envelope.event_id
+    if keys.records is not msgspec.UNSET and keys.type is msgspec.UNSET:
+        return _open_s3(value, types)
     return value, ""

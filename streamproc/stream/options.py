@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-Format = Literal["kinesis", "base64", "json", "cloudevents", "auto"]
+Format = Literal["kinesis", "base64", "json", "cloudevents", "s3", "auto"]
 
 
 class StreamOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

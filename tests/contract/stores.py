@@ -17,6 +17,7 @@ from handlers.stores.readings import Reading
 from handlers.stores.users import User
 from streamproc.adapters.store import StoreOptions
 from streamproc.model import OutRecord
+from streamproc.rows import LegRecord, LegState
 
 ONE, OTHER = b"1" * 16, b"2" * 16
 NOON = datetime(2026, 11, 24, 12, 0, 0, 123_457, UTC)
@@ -62,8 +63,14 @@ def delivery(event_id: str, fingerprint: bytes = ONE, *, scope: str = "f/events"
     return Delivery(scope, event_id, fingerprint)
 
 
-def reading(event_id: str, fingerprint: bytes = ONE, *, at: datetime = NOON, scope: str = "f/events") -> Reading:
-    return Reading(scope, event_id, fingerprint, "s-1", NOON, 20.5, 40.0, at)
+def leg(
+    name: str = "inventory", state: LegState = "done", *, run: str = "o-1", fingerprint: bytes = ONE, attempts: int = 1
+) -> LegRecord:
+    return LegRecord(f"order/{run}", name, fingerprint, state, attempts, NOON, LATER, "result", "detail")
+
+
+def reading(event_id: str, fingerprint: bytes = ONE, *, at: datetime = NOON) -> Reading:
+    return Reading("s-1", NOON, event_id, fingerprint, 20.5, 40.0, at)
 
 
 async def refusal(work: Awaitable[object]) -> str:

@@ -1,14 +1,13 @@
 """What events took effect, and what is filled in to work on, whatever database is behind it."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from handlers.seed import seed
-from handlers.services import Services
 from handlers.stores.processed import Delivery
-from streamproc.adapters.maildir import Maildir
-from tests.contract.stores import LATER, ONE, OTHER, Store, delivery, order, refusal
+from tests.contract.stores import LATER, ONE, OTHER, Store, delivery, leg, order, refusal
 
 COUNTED = "SELECT fingerprint, deliveries FROM processed"
 
@@ -57,23 +56,15 @@ async def test_records_at_once_are_all_counted(store: Store) -> None:
 async def test_what_not_every_database_keeps_is_refused(store: Store, bad: Delivery, reason: str) -> None:
     assert await refusal(store.stores.processed.claim(bad)) == reason
     assert await refusal(store.stores.processed.record(bad)) == reason
-    assert await refusal(store.stores.stock.take(order(a=1), bad, LATER)) == reason
+    assert await refusal(store.stores.orders.accept(order(a=1), bad, leg("validate"))) == reason
     assert await store.query(COUNTED) == []
 
 
 async def test_seeding_twice_changes_nothing(store: Store) -> None:
     stores = store.stores
-    services = Services(
-        users=stores.users,
-        orders=stores.orders,
-        stock=stores.stock,
-        readings=stores.readings,
-        processed=stores.processed,
-        outbox=stores.outbox,
-        mailer=Maildir("unused"),
-    )
+    services: Any = stores
     await seed(services, users=3, skus=2, quantity=5)
-    await stores.stock.take(order(**{"sku-0": 1}), delivery("e-1"), LATER)
+    await stores.stock.take(order(**{"sku-0": 1}), leg(), LATER)
     before = await store.query("SELECT * FROM users ORDER BY user_id")
     await seed(services, users=3, skus=2, quantity=5)
     assert await store.query("SELECT sku, quantity FROM stock ORDER BY sku") == [

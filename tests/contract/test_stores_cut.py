@@ -2,15 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 
 import msgspec
 import pytest
 
 from handlers.stores.opening import open_stores
-from streamproc.errors import StoreError
+from streamproc.errors import LegEnded, StoreError
 from streamproc.model import OutRecord
-from tests.contract.stores import EVENT, LATER, ONE, Store, delivery, order, reading, user
+from tests.contract.stores import EVENT, LATER, ONE, Store, delivery, leg, order, reading, user
+from tests.contract.test_stores_readings import RULE
 from tests.postgres import Shop
 from tests.tcp_proxy import Moment, Proxy, proxy
 
@@ -41,8 +43,10 @@ async def test_a_row_and_its_event_cost_one_round_trip(store: Store, wire: Proxy
     assert wire.requests == 2
     for n in (1, 2):
         wire.requests = 0
-        await store.stores.stock.take(order(f"o-{n}", a=1), delivery(f"e-{n}"), LATER)
-    assert wire.requests == 3  # with BEGIN and COMMIT
+        await store.stores.orders.accept(order(f"o-{n}", a=1), delivery(f"e-{n}"), leg("validate", run=f"o-{n}"))
+        await store.stores.stock.take(order(f"o-{n}", a=1), leg(run=f"o-{n}"), LATER)
+        await store.stores.journal.write(leg("payment", run=f"o-{n}"))
+    assert wire.requests == 3
 
 
 async def test_orders_at_once_are_at_no_deadlock_whatever_the_plan(postgres_shop: Shop) -> None:
@@ -55,24 +59,36 @@ async def test_orders_at_once_are_at_no_deadlock_whatever_the_plan(postgres_shop
         async with open_stores(postgres_shop.app) as stores:
             await stores.stock.add(dict.fromkeys(skus, 1_000))
             orders = [order(f"o-{n}", **dict.fromkeys(skus if n % 2 else skus[::-1], 1)) for n in range(100)]
-            await asyncio.gather(*(stores.stock.take(one, delivery(one.order_id), LATER) for one in orders))
+            await asyncio.gather(*(stores.stock.take(one, leg(run=one.order_id), LATER) for one in orders))
     finally:
         await postgres_shop.query(f"ALTER ROLE {role} RESET ALL")
     assert await postgres_shop.query(STOCK) == [(900,)] * 6
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-async def test_stock_is_taken_once_when_the_commit_is_cut(store: Store, wire: Proxy, moment: Moment) -> None:
+async def test_stock_is_taken_once_when_the_statement_is_cut(store: Store, wire: Proxy, moment: Moment) -> None:
     await store.stores.stock.add({"a": 10})
+    wire.cut(moment, b"order/o-1")
+    with pytest.raises(LegEnded) if moment == "after" else nullcontext():
+        await store.stores.stock.take(order(a=3), leg(), LATER)
+    assert wire.cuts == 1
+    assert await store.query(STOCK) == [(7,)]
+    assert [one.state for one in await store.stores.journal.read("order/o-1")] == ["done"]
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+async def test_stock_is_given_back_once_when_the_commit_is_cut(store: Store, wire: Proxy, moment: Moment) -> None:
+    await store.stores.stock.add({"a": 10})
+    await store.stores.orders.accept(order(a=3), delivery("e-1"), leg("validate"))
+    await store.stores.stock.take(order(a=3), leg(), LATER)
     wire.cut(moment, b"COMMIT")
     with pytest.raises(StoreError, match=r"^PostgreSQL: .*connection was closed"):
-        await store.stores.stock.take(order(a=3), delivery("e-1"), LATER)
+        await store.stores.stock.give_back(order(a=3), leg(state="undone"))
     assert wire.cuts == 1
-    assert await store.query(STOCK) == [(7 if moment == "after" else 10,)]
-    await store.stores.stock.take(order(a=3), delivery("e-1"), LATER)
-    assert await store.query(STOCK) == [(7,)]
-    assert await store.query("SELECT deliveries FROM processed") == [(2 if moment == "after" else 1,)]
-    assert await store.query("SELECT count(*) FROM orders") == [(1,)]
+    assert await store.query(STOCK) == [(10 if moment == "after" else 7,)]
+    with pytest.raises(LegEnded) if moment == "after" else nullcontext():
+        await store.stores.stock.give_back(order(a=3), leg(state="undone"))
+    assert await store.query(STOCK) == [(10,)]
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
@@ -102,20 +118,27 @@ async def test_a_statement_that_is_cut_again_is_told_and_may_be_repeated(
 
 @pytest.mark.parametrize("moment", MOMENTS)
 async def test_readings_are_stored_once_when_their_batch_is_cut(store: Store, wire: Proxy, moment: Moment) -> None:
-    batch = [reading(f"e-{n}") for n in range(3)]
+    batch = [reading(f"e-{n}")._replace(sensor_id=f"s-{n}") for n in range(3)]
     wire.cut(moment, b"e-2")
-    assert not await store.stores.readings.upsert(batch)
+    assert not await store.stores.readings.upsert(batch, RULE)
     deliveries = 2 if moment == "after" else 1
     assert await store.query("SELECT fingerprint, deliveries FROM readings") == [(ONE, deliveries)] * 3
 
 
-async def test_a_batch_with_repeats_is_stored_whole_or_not_at_all(store: Store, wire: Proxy) -> None:
-    batch = [reading("e-1"), reading("e-1", b"2" * 16), reading("e-2")]
-    wire.cut("before", b"COMMIT")
+@pytest.mark.parametrize("moment", MOMENTS)
+async def test_readings_and_their_alert_are_stored_whole_or_not_at_all(
+    store: Store, wire: Proxy, moment: Moment
+) -> None:
+    batch = [reading("e-1"), reading("e-1", b"2" * 16), reading("e-2")._replace(sensor_id="s-2", temperature=31.0)]
+    wire.cut(moment, b"COMMIT")
     with pytest.raises(StoreError):
-        await store.stores.readings.upsert(batch)
-    assert await store.query("SELECT * FROM readings") == []
-    assert set(await store.stores.readings.upsert(batch)) == {1}
+        await store.stores.readings.upsert(batch, RULE)
+    done = moment == "after"
+    assert await store.query("SELECT count(*) FROM readings") == [(2 if done else 0,)]
+    assert await store.stores.outbox.count() == done
+    assert set(await store.stores.readings.upsert(batch, RULE)) == {1}
+    assert await store.query("SELECT count(*) FROM alerts") == [(1,)]
+    assert await store.stores.outbox.count() == 1
 
 
 async def test_a_record_that_is_cut_is_repeated(store: Store, wire: Proxy) -> None:

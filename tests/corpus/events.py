@@ -6,7 +6,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from streamproc import Event
+from streamproc import Event, S3Event
 
 Id = Annotated[str, Meta(min_length=1, max_length=200)]
 YEAR_MIN, YEAR_MAX = 2000, 2099
@@ -46,4 +46,4 @@ class OrderPlaced(Event, tag="order.placed"):
     items: Annotated[list[Item], Meta(min_length=1, max_length=1_000)]
 
 
-EVENTS: list[type[Event]] = [SensorReading, UserCreated, OrderPlaced]
+EVENTS: list[type[Event]] = [SensorReading, UserCreated, OrderPlaced, S3Event]

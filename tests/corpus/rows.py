@@ -1,10 +1,11 @@
-"""The rows B1 to B26 of the fault matrix as cases; a case's id begins with its row."""
+"""The rows B1 to B26 of the fault matrix, and B31, as cases; a case's id begins with its row."""
 
 import base64
 import json
 from collections.abc import Iterator
 from itertools import chain
 
+from tests.corpus.objects import object_rows
 from tests.corpus.parts import (
     ORDER,
     SENSOR,
@@ -31,7 +32,7 @@ def rows() -> Iterator[Case]:
 
 
 def _rest() -> Iterator[Case]:
-    return chain(_times(), _headers(), _ids())
+    return chain(_times(), _headers(), _ids(), object_rows())
 
 
 def _empty() -> Iterator[Case]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from streamproc import App, ConfigError, Event, Http, Stream
+from streamproc import App, ConfigError, Event, Http, Schedule, Stream
 from streamproc.app import option_types, options_of
 
 
@@ -74,7 +74,7 @@ def test_a_list_that_contradicts_itself_is_refused() -> None:
         App(functions=[Stream(Ping, handle), Stream(Ping, handle)])
     with pytest.raises(ConfigError, match="two event classes have the type 'ping'"):
         App(functions=[Stream(Ping, handle), Stream(Other, blocking)])
-    with pytest.raises(ConfigError, match="neither a Stream nor an Http"):
+    with pytest.raises(ConfigError, match="neither a Stream nor an Http nor a Schedule"):
         App(functions=[handle])  # type: ignore[list-item]
 
 
@@ -105,7 +105,11 @@ def test_only_methods_of_functions_are_methods(method: Any) -> None:
         Http(method, "/x", answer)
 
 
-@pytest.mark.parametrize("path", ["/", "/users", "/users/{id}", "/{a}/{b}/c.d~e-f_g", "/v1/users/{user_id}/orders"])
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/users", "/users/{id}", "/{a}/{b}/c.d~e-f_g", "/v1/users/{user_id}/orders",
+     "/{key:path}", "/files/{key:path}", "/{a}/b/{key:path}"]
+)  # fmt: skip
 def test_paths_are_written_with_names_in_braces(path: str) -> None:
     assert Http("GET", path, answer).path == path
 
@@ -113,6 +117,7 @@ def test_paths_are_written_with_names_in_braces(path: str) -> None:
 @pytest.mark.parametrize(
     "path",
     ["", "users", "/users/", "//users", "/users//x", "/users/{}", "/{1a}", "/{a-b}", "/a{b}", "/{a}b", "/a b", "/ä",
+     "/{a:path}/b", "/{a:path}/{b:path}", "/a{b:path}", "/{a:path}b", "/{a:path:path}", "/{:path}", "{a:path}",
      "/a?b", "/a#b", "/a%20b", "/{a", "/a}", "/{a:int}", "/users\n", "/*", "/a;b", "http://x/a"],
 )  # fmt: skip
 def test_other_paths_are_refused(path: str) -> None:
@@ -158,7 +163,7 @@ def test_a_request_s_function_has_a_name_and_runs_where_it_can() -> None:
     assert Http("GET", "/", Callable(), name="mine").is_async
 
 
-@pytest.mark.parametrize("path", ["/{id}/{id}", "/{id}/x/{id}"])
+@pytest.mark.parametrize("path", ["/{id}/{id}", "/{id}/x/{id}", "/{id}/{id:path}"])
 def test_a_path_names_a_parameter_once(path: str) -> None:
     with pytest.raises(ConfigError, match="the path names a parameter twice"):
         Http("GET", path, answer)
@@ -170,6 +175,8 @@ def test_a_path_names_a_parameter_once(path: str) -> None:
         (("GET", "/users/{id}"), r"App: first and second both answer GET /users/\{\}"),
         (("GET", "/users/{name}"), r"App: first and second both answer GET /users/\{\}"),
         (("PUT", "/users/{name}"), r"App: /users/\{id\} and /users/\{name\} are one path: name its parameters alike"),
+        (("GET", "/users/{id:path}"), r"App: first and second both answer GET /users/\{\}"),
+        (("PUT", "/users/{id:path}"), r"App: /users/\{id\} and /users/\{id:path\} are one path"),
     ],
 )
 def test_two_functions_do_not_answer_the_same(second: Any, message: str) -> None:
@@ -179,6 +186,7 @@ def test_two_functions_do_not_answer_the_same(second: Any, message: str) -> None
 
 def test_paths_that_differ_go_together() -> None:
     routes = [("GET", "/users/{id}"), ("PUT", "/users/{id}"), ("GET", "/users/me"), ("GET", "/users/{id}/orders")]
+    routes += [("GET", "/{rest:path}"), ("GET", "/users/{id}/{rest:path}")]
     app = App(functions=[Http(*route, answer, name=str(n)) for n, route in enumerate(routes)])  # type: ignore[arg-type]
     assert [(one.method, one.path) for one in app.http_functions] == routes
     assert app.stream_functions == []
@@ -213,8 +221,8 @@ def test_overrides_are_checked_as_declarations_are(settings: dict[str, Any], mes
         app.with_options({"answer": settings})
 
 
-def test_options_of_both_kinds_have_a_type() -> None:
+def test_options_of_all_kinds_have_a_type() -> None:
     assert options_of(Http) == {
         "scope", "public", "cors", "body_bytes_max", "concurrency", "timeout_s", "rate_per_s",
     }  # fmt: skip
-    assert option_types().keys() == options_of(Http) | options_of(Stream)
+    assert option_types().keys() == options_of(Http) | options_of(Stream) | options_of(Schedule)

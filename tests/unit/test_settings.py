@@ -164,7 +164,7 @@ def test_variables_that_others_set_are_left_alone(here: Path, variable: str) -> 
         ("stream.workers", "0", "a whole number >= 1 and <= 256"),
         ("stream.workers", "many", "a whole number >= 1 and <= 256"),
         ("stream.commit_interval_s", "0", "a number > 0 and <= 60"),
-        ("stream.format", "xml", "one of auto, base64, cloudevents, json, kinesis"),
+        ("stream.format", "xml", "one of auto, base64, cloudevents, json, kinesis, s3"),
         ("stream.strict_json", "maybe", "true or false"),
         ("stream.starting_timestamp", "noon", "a time such as 2026-01-31T12:00:00Z"),
         ("stream.formats", "json", "a table"),

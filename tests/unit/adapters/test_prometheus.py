@@ -5,12 +5,13 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from streamproc.adapters.prometheus import LABEL_VALUES_MAX, NAMES, Metrics, registry
-from streamproc.adapters.prometheus_http import HttpCollector, OutboxCollector
+from streamproc.adapters.prometheus_http import HttpCollector, OutboxCollector, ScheduleCollector
 from streamproc.model import (
     FunctionSnapshot,
     HttpSnapshot,
     OutboxSnapshot,
     PartitionSnapshot,
+    ScheduleSnapshot,
     Snapshot,
     TopicPartition,
 )
@@ -83,6 +84,7 @@ def test_the_list_of_names_and_the_exposition_of_all_collectors_agree() -> None:
     answered = HttpSnapshot([function("find", {1: 3})], {"find": {200: 3}, "other": {404: 1}})
     found.register(HttpCollector(lambda: answered))
     found.register(OutboxCollector(lambda: OutboxSnapshot(1, 2, 3, active=True)))
+    found.register(ScheduleCollector(lambda: ScheduleSnapshot({("daily", "due"): 1}, {"daily": NOW})))
     text = generate_latest(found).decode()
     families = [family for family in text_string_to_metric_families(text) if family.name.startswith("streamproc_")]
     shown = {}

@@ -1,12 +1,12 @@
-"""Metrics of requests and of the outbox: what a scrape says, and that no request can add to what it lists."""
+"""Metrics of requests, outbox and schedules: what a scrape says, and that no request can add to what it lists."""
 
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, generate_latest
 
 from streamproc import Http, HttpContext, Problem
-from streamproc.adapters.prometheus_http import HttpCollector, OutboxCollector
-from streamproc.model import FunctionSnapshot, HttpSnapshot, OutboxSnapshot
+from streamproc.adapters.prometheus_http import HttpCollector, OutboxCollector, ScheduleCollector
+from streamproc.model import FunctionSnapshot, HttpSnapshot, OutboxSnapshot, ScheduleSnapshot
 from tests.unit.http.rig import JSON_DOCUMENT, Rig
 
 HTTP = HttpSnapshot(
@@ -19,7 +19,7 @@ HTTP = HttpSnapshot(
 OUTBOX = OutboxSnapshot(published=9, refused=2, waiting=4, active=True)
 
 
-def samples(*collectors: HttpCollector | OutboxCollector) -> dict[str, float]:
+def samples(*collectors: HttpCollector | OutboxCollector | ScheduleCollector) -> dict[str, float]:
     """Sample -> value, written as in the exposition."""
     registry = CollectorRegistry()
     for collector in collectors:
@@ -58,6 +58,16 @@ def test_the_outbox_is_told_by_the_process_that_publishes() -> None:
     }
     idle = samples(OutboxCollector(lambda: OutboxSnapshot(0, 0, 0, False)))
     assert set(idle.values()) == {0}
+
+
+def test_schedules_tell_what_was_claimed_and_when_they_are_due_next() -> None:
+    snapshot = ScheduleSnapshot({("daily", "due"): 3, ("daily", "skipped"): 1}, {"daily": 1_800_000_000.0, "b": 1.5})
+    assert samples(ScheduleCollector(lambda: snapshot)) == {
+        'streamproc_schedule_firings_total{schedule="daily",state="due"}': 3,
+        'streamproc_schedule_firings_total{schedule="daily",state="skipped"}': 1,
+        'streamproc_schedule_next_timestamp_seconds{schedule="daily"}': 1_800_000_000,
+        'streamproc_schedule_next_timestamp_seconds{schedule="b"}': 1.5,
+    }
 
 
 async def test_no_request_adds_a_series_but_by_the_status_of_its_answer(tmp_path: Path) -> None:

@@ -10,16 +10,23 @@ from pathlib import Path
 
 import pytest
 
+from streamproc.adapters.schema import read_migrations
 from tests.postgres import Postgres
 from tests.unit.cli.conftest import Streamproc
 
-OWN, FIRST, SECOND = "streamproc 001_outbox.sql", "app 001_numbers.sql", "app 002_more.sql"
+OWN = [str(row) for row, _ in read_migrations("sqlite", None)]
+FIRST, SECOND = "app 001_numbers.sql", "app 002_more.sql"
 VERSIONS = "SELECT part, version FROM schema_version ORDER BY part, version"
 TABLES = {
     "sqlite": "SELECT name FROM sqlite_master WHERE name IN ('numbers', 'more', 'outbox') ORDER BY name",
     "postgres": "SELECT relname FROM pg_class WHERE relname IN ('numbers', 'more', 'outbox') ORDER BY relname",
 }
 Query = Callable[[str], list[tuple[object, ...]]]
+
+
+def told(word: str, *migrations: str) -> str:
+    """What is printed of migrations."""
+    return "".join(f"{word}: {one}\n" for one in migrations)
 
 
 class Place:
@@ -65,19 +72,19 @@ def place(request: pytest.FixtureRequest, folder: Path) -> Iterator[Place]:
 
 def test_what_is_new_is_applied_in_order_and_once(streamproc: Streamproc, place: Place) -> None:
     result = streamproc("migrate", *place.arguments)
-    assert (result.exit_code, result.stdout) == (0, f"applied: {OWN}\napplied: {FIRST}\n")
+    assert (result.exit_code, result.stdout) == (0, told("applied", *OWN, FIRST))
     place.write("002_more.sql", "CREATE TABLE more (n integer);\nINSERT INTO more VALUES (7);")
     assert streamproc("migrate", *place.arguments).stdout == f"applied: {SECOND}\n"
     result = streamproc("migrate", *place.arguments)
     assert (result.exit_code, result.stdout) == (0, "up to date\n")
-    assert place.query(VERSIONS) == [("app", 1), ("app", 2), ("streamproc", 1)]
+    assert place.query(VERSIONS) == [("app", 1), ("app", 2), *(("streamproc", n) for n, _ in enumerate(OWN, 1))]
     assert place.query("SELECT n FROM more") == [(7,)]
 
 
 def test_a_check_changes_nothing(streamproc: Streamproc, place: Place) -> None:
     for _ in range(2):
         result = streamproc("migrate", "--check", *place.arguments)
-        assert (result.exit_code, result.stdout) == (1, f"to be applied: {OWN}\nto be applied: {FIRST}\n")
+        assert (result.exit_code, result.stdout) == (1, told("to be applied", *OWN, FIRST))
     assert place.tables() == []
     streamproc("migrate", *place.arguments)
     result = streamproc("migrate", "--check", *place.arguments)
@@ -120,13 +127,13 @@ def test_processes_that_migrate_at_once_apply_it_once(place: Place) -> None:
     running = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(4)]
     printed = [one.communicate()[0] for one in running]
     assert [one.returncode for one in running] == [0] * 4
-    assert sorted(printed) == [f"applied: {OWN}\napplied: {FIRST}\n"] + ["up to date\n"] * 3
-    assert place.query(VERSIONS) == [("app", 1), ("streamproc", 1)]
+    assert sorted(printed) == [told("applied", *OWN, FIRST)] + ["up to date\n"] * 3
+    assert place.query(VERSIONS) == [("app", 1), *(("streamproc", n) for n, _ in enumerate(OWN, 1))]
 
 
 def test_an_app_without_migrations_has_those_of_the_package(streamproc: Streamproc, place: Place) -> None:
     arguments = ["shop:app" if one == "stored:app" else one for one in place.arguments]
-    assert streamproc("migrate", *arguments).stdout == f"applied: {OWN}\n"
+    assert streamproc("migrate", *arguments).stdout == told("applied", *OWN)
     assert place.tables() == ["outbox"]
 
 

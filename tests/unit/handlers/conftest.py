@@ -23,7 +23,11 @@ Mails = Callable[[], list[EmailMessage]]
 
 @pytest.fixture
 async def services(tmp_path: Path) -> AsyncIterator[Services]:
-    chosen = {"store": {"url": f"sqlite:///{tmp_path}/a.db"}, "mail": {"directory": str(tmp_path / "mail")}}
+    chosen = {
+        "store": {"url": f"sqlite:///{tmp_path}/a.db"},
+        "mail": {"directory": str(tmp_path / "mail")},
+        "objects": {"url": f"file:{tmp_path}/objects"},
+    }
     async with open_services(msgspec.convert(chosen, Settings)) as opened:
         yield opened
 

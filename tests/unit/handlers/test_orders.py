@@ -9,7 +9,9 @@ import msgspec
 import pytest
 
 from handlers.app import app
-from handlers.order_placed import OrderPlaced, take_stock
+from handlers.fulfilment import fulfil_order
+from handlers.order_placed import OrderPlaced
+from handlers.payments import DECLINED
 from handlers.seed import seed
 from handlers.services import Services
 from streamproc import App, Stream, testing
@@ -37,7 +39,13 @@ async def test_an_order_is_placed_and_its_event_waits(client: httpx2.AsyncClient
     placed = await client.post("/orders", json=ONE)
     order = placed.json()
     assert placed.status_code == 201
-    assert order == ONE | {"id": order["id"], "status": "placed", "placedAt": order["placedAt"], "takenAt": None}
+    assert order == ONE | {
+        "id": order["id"],
+        "status": "placed",
+        "reason": "",
+        "placedAt": order["placedAt"],
+        "legs": [],
+    }
     assert (await client.get(placed.headers["location"])).json() == order
     [(key, value)] = query("SELECT key, value FROM outbox")
     event = msgspec.json.decode(value, type=OrderPlaced)
@@ -45,17 +53,37 @@ async def test_an_order_is_placed_and_its_event_waits(client: httpx2.AsyncClient
     assert made.stored == 1
 
 
-async def test_its_status_follows_its_stock(client: httpx2.AsyncClient, services: Services, query: Query) -> None:
-    location = (await client.post("/orders", json=ONE)).headers["location"]
+async def fulfilled(client: httpx2.AsyncClient, services: Services, query: Query, order: Any) -> Any:
+    """What is told of an order when its event was handled."""
+    location = (await client.post("/orders", json=order)).headers["location"]
     [(value,)] = query("SELECT value FROM outbox")
-    event = msgspec.json.decode(value, type=OrderPlaced)
-    stream = App(functions=[Stream(OrderPlaced, take_stock, key="order_id")])
-    result = await testing.run(stream, [event], services=services)
-    assert result.count("ok") == 1
-    order = (await client.get(location)).json()
-    assert order["status"] == "taken"
-    assert order["takenAt"] is not None
-    assert query("SELECT quantity FROM stock WHERE sku = 'sku-0'") == [(8,)]
+    stream = App(functions=[Stream(OrderPlaced, fulfil_order, key="order_id")])
+    await testing.run(stream, [msgspec.json.decode(value, type=OrderPlaced)], services=services)
+    return (await client.get(location)).json()
+
+
+async def test_it_is_confirmed_when_all_its_legs_are_done(
+    client: httpx2.AsyncClient, services: Services, query: Query
+) -> None:
+    order = await fulfilled(client, services, query, ONE)
+    assert (order["status"], order["reason"]) == ("confirmed", "")
+    assert [leg["name"] for leg in order["legs"]] == ["validate", "payment", "inventory", "confirmation"]
+    for leg in order["legs"]:
+        assert (leg["status"], leg["reason"], leg["attempts"]) == ("done", "", 1)
+        assert leg["startedAt"] <= leg["endedAt"]
+
+
+async def test_it_is_cancelled_with_the_reason_of_the_leg_that_refused(
+    client: httpx2.AsyncClient, services: Services, query: Query
+) -> None:
+    order = await fulfilled(client, services, query, ONE | {"card": DECLINED})
+    assert (order["status"], order["reason"]) == ("cancelled", "payment_declined")
+    legs = {leg["name"]: (leg["status"], leg["reason"]) for leg in order["legs"]}
+    assert legs == {
+        "validate": ("done", ""),
+        "payment": ("rejected", "payment_declined"),
+        "inventory": ("undone", "payment_declined"),
+    }
 
 
 async def test_items_of_one_sku_are_added_up_and_shown_in_the_order_of_skus(client: httpx2.AsyncClient) -> None:

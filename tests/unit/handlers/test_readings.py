@@ -21,6 +21,8 @@ from tests.unit.http.rig import Rig
 
 ONE = {"sensorId": "s-1", "timestamp": "2026-01-02T03:04:05Z", "temperature": 21.5, "humidity": 40}
 
+LATER = ONE | {"timestamp": "2026-01-02T03:04:06Z"}
+
 
 @pytest.fixture
 def made(tmp_path: Path, services: Services) -> Rig:
@@ -60,7 +62,7 @@ async def test_a_repeat_with_its_key_has_the_same_ids_so_each_is_stored_once(
     client: httpx2.AsyncClient, made: Rig, services: Services, query: Query
 ) -> None:
     for _ in range(2):
-        await client.post("/readings", json=[ONE, ONE], headers={"idempotency-key": "k"})
+        await client.post("/readings", json=[ONE, LATER], headers={"idempotency-key": "k"})
     first, second = ids(made)[:2], ids(made)[2:]
     assert first == second
     assert len(set(first)) == 2
@@ -158,3 +160,74 @@ async def test_numbers_that_are_none_are_400(client: httpx2.AsyncClient, number:
 async def test_it_asks_for_its_scope(made: Rig) -> None:
     async with made.client("readings:read") as client:
         assert (await client.post("/readings", json=ONE)).status_code == 403
+
+
+async def stored(services: Services, made: Rig, client: httpx2.AsyncClient, *readings: Any) -> None:
+    """Readings that came over the API and through the stream."""
+    await client.post("/readings", json=readings)
+    stream = App(functions=[Stream(SensorReading, store_readings, batch_size=10)])
+    records = [OutRecord("events", record.value, record.key, record.headers) for record in made.producer.records()]
+    await testing.run(stream, records, services=services, options=StreamOptions(format="cloudevents"))
+
+
+@pytest.fixture
+async def reader(made: Rig, services: Services, client: httpx2.AsyncClient) -> AsyncIterator[httpx2.AsyncClient]:
+    """A caller who may read; sensor s-1 measured each minute of ten, s-2 once."""
+    times = [f"2026-01-02T03:{minute:02}:00Z" for minute in range(10)]
+    await stored(services, made, client, *(ONE | {"timestamp": time} for time in times), ONE | {"sensorId": "s-2"})
+    async with made.client("readings:read") as client:
+        yield client
+
+
+async def times(reader: httpx2.AsyncClient, **query: Any) -> tuple[list[str], str | None]:
+    page = (await reader.get("/readings", params=query)).json()
+    return [one["timestamp"] for one in page["readings"]], page["next"]
+
+
+async def test_what_a_sensor_measured_is_told_in_order(reader: httpx2.AsyncClient) -> None:
+    page = (await reader.get("/readings", params={"sensor": "s-1", "limit": 1})).json()
+    [first] = page["readings"]
+    assert (page["sensorId"], page["next"]) == ("s-1", "2026-01-02T03:01:00Z")
+    assert first == {
+        "timestamp": "2026-01-02T03:00:00Z",
+        "temperature": 21.5,
+        "humidity": 40,
+        "processedAt": first["processedAt"],
+    }
+    assert await times(reader, sensor="s-2") == (["2026-01-02T03:04:05Z"], None)
+    assert await times(reader, sensor="s-3") == ([], None)
+
+
+async def test_a_page_is_followed_by_the_next(reader: httpx2.AsyncClient) -> None:
+    query: dict[str, Any] = {
+        "sensor": "s-1",
+        "limit": 4,
+        "from": "2026-01-02T04:01:00+01:00",
+        "to": "2026-01-02T03:09:00Z",
+    }
+    found = []
+    while query["from"] is not None:
+        page, query["from"] = await times(reader, **query)
+        assert len(page) <= 4
+        found += page
+    assert found == [f"2026-01-02T03:0{minute}:00Z" for minute in range(1, 9)]
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ({}, "sensor"),
+        ({"sensor": ""}, "sensor"),
+        ({"sensor": "s" * 201}, "sensor"),
+        ({"sensor": "s", "from": "yesterday"}, "from"),
+        ({"sensor": "s", "to": "2026-01-02T03:04:05"}, "to"),
+        ({"sensor": "s", "limit": "0"}, "limit"),
+        ({"sensor": "s", "limit": "1001"}, "limit"),
+    ],
+)
+async def test_what_is_no_question_is_refused_by_field(
+    reader: httpx2.AsyncClient, query: dict[str, str], field: str
+) -> None:
+    answer = await reader.get("/readings", params=query)
+    assert answer.status_code == 400
+    assert field.lower() in answer.text.lower()

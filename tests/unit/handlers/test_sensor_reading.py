@@ -1,5 +1,6 @@
 """Readings through the whole pipeline, in batches, into a real database."""
 
+from base64 import b64decode
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -8,14 +9,15 @@ import msgspec
 import pytest
 
 from handlers.app import app
-from handlers.sensor_reading import SensorReading, TemperatureAlert
+from handlers.letter import OPERATORS
+from handlers.sensor_reading import SensorReading
 from handlers.services import Services
+from handlers.temperature_alert import TemperatureAlert
 from streamproc import testing
 from streamproc.model import OutRecord
-from streamproc.stream.options import StreamOptions
+from tests.unit.handlers.conftest import Mails, Query
 
 Record = Callable[[SensorReading, str], OutRecord]
-Query = Callable[[str], list[Any]]
 
 NOON = datetime(2026, 11, 24, 12, 0, 0, 500_000, UTC)
 
@@ -28,17 +30,23 @@ async def store(services: Services, *records: Any) -> testing.Result:
     return await testing.run(app, records, services=services)
 
 
-def alerts(result: testing.Result) -> list[tuple[bytes | None, TemperatureAlert]]:
-    emitted = result.emitted.get("alerts", ())
-    return [(record.key, msgspec.json.decode(record.value or b"", type=TemperatureAlert)) for record in emitted]
+def alerts(query: Query) -> list[tuple[bytes, TemperatureAlert]]:
+    """Key and event of the alerts that wait in the outbox."""
+    rows = query("SELECT key, value FROM outbox ORDER BY number")
+    opened = [(key, msgspec.json.decode(value)["kinesis"]["data"]) for key, value in rows]
+    return [(key, msgspec.json.decode(b64decode(data), type=TemperatureAlert)) for key, data in opened]
+
+
+def minutes(number: float) -> datetime:
+    return NOON + timedelta(minutes=number)
 
 
 async def test_a_batch_is_stored_with_the_time_of_its_processing(services: Services, query: Query) -> None:
     zone = timezone(timedelta(hours=2))
-    result = await store(services, *(reading(n / 50, at=NOON.astimezone(zone)) for n in range(1_200)))
+    result = await store(services, *(reading(n / 50, at=minutes(n).astimezone(zone)) for n in range(1_200)))
     assert result.count("ok") == 1_200
     rows = query("SELECT sensor_id, timestamp, humidity, deliveries FROM readings")
-    assert rows == [("s-1", NOON.timestamp(), 40.5, 1)] * 1_200
+    assert rows == [("s-1", minutes(n).timestamp(), 40.5, 1) for n in range(1_200)]
     ((first, last, temperatures),) = query(
         "SELECT min(processed_at), max(processed_at), sum(temperature) FROM readings"
     )
@@ -46,37 +54,55 @@ async def test_a_batch_is_stored_with_the_time_of_its_processing(services: Servi
     assert temperatures == pytest.approx(sum(n / 50 for n in range(1_200)))
 
 
-async def test_an_alert_is_raised_above_thirty_degrees(services: Services) -> None:
-    result = await store(services, *(reading(t, sensor=f"s-{t}") for t in (29.9, 30.0, 30.1, -40.0, 99.0)))
-    assert alerts(result) == [
-        (b"s-30.1", TemperatureAlert("s-30.1", 30.1, NOON, "test-2")),
-        (b"s-99.0", TemperatureAlert("s-99.0", 99.0, NOON, "test-4")),
+async def test_an_alert_is_raised_above_thirty_degrees(services: Services, query: Query) -> None:
+    await store(services, *(reading(t, sensor=f"s-{t}") for t in (29.9, 30.0, 30.1, -40.0, 99.0)))
+    assert alerts(query) == [
+        (b"s-30.1", TemperatureAlert("s-30.1", 30.1, NOON)),
+        (b"s-99.0", TemperatureAlert("s-99.0", 99.0, NOON)),
     ]
 
 
-async def test_a_repeat_is_counted_and_raises_its_alert_again(services: Services, record: Record, query: Query) -> None:
+async def test_a_sensor_that_stays_hot_raises_an_alert_every_five_minutes(services: Services, query: Query) -> None:
+    await store(services, *(reading(31.0, at=minutes(n)) for n in range(12)))
+    assert [alert.timestamp for _, alert in alerts(query)] == [minutes(n) for n in (0, 5, 10)]
+
+
+async def test_a_repeat_is_counted_and_raises_no_second_alert(services: Services, record: Record, query: Query) -> None:
     hot = record(reading(31.0), "e-1")
-    first = await store(services, hot, record(reading(), "e-2"))
-    second = await store(services, hot, hot)
-    assert (len(alerts(first)), len(alerts(second))) == (1, 2)
+    await store(services, hot, record(reading(at=minutes(1)), "e-2"))
+    await store(services, hot, hot)
+    assert len(alerts(query)) == 1
     assert query("SELECT event_id, deliveries FROM readings ORDER BY event_id") == [("e-1", 3), ("e-2", 1)]
 
 
 async def test_only_the_conflicting_reading_of_a_batch_is_a_dead_letter(
     services: Services, record: Record, query: Query
 ) -> None:
-    batch = [record(reading(31.0), "e-1"), record(reading(32.0), "e-1"), record(reading(33.0), "e-2")]
+    batch = [record(reading(31.0), "e-1"), record(reading(32.0), "e-1"), record(reading(33.0, at=minutes(6)), "e-2")]
     result = await store(services, *batch)
     assert result.dead_letters == [testing.DeadLetter("conflict", "e-1")]
-    assert [alert.temperature for _, alert in alerts(result)] == [31.0, 33.0]
+    assert [alert.temperature for _, alert in alerts(query)] == [31.0, 33.0]
     assert query("SELECT temperature FROM readings ORDER BY event_id") == [(31.0,), (33.0,)]
 
 
-async def test_topics_may_use_the_same_event_ids(services: Services) -> None:
-    values = {topic: testing.envelope(reading(sensor=topic), event_id="e-1") for topic in ("a", "b")}
-    records = [OutRecord(topic, value) for topic, value in values.items()]
-    result = await testing.run(app, records, services=services, options=StreamOptions(topics=["a", "b"]))
-    assert result.count("ok") == 2
+async def test_a_later_event_corrects_what_was_measured(services: Services, record: Record, query: Query) -> None:
+    await store(services, record(reading(20.0), "e-1"), record(reading(21.0), "e-2"))
+    assert query("SELECT temperature, event_id FROM readings") == [(21.0, "e-2")]
+
+
+async def test_an_alert_is_mailed_to_the_operators_once(services: Services, record: Record, mails: Mails) -> None:
+    alert: Any = TemperatureAlert("s-1 & <co>", 30.25, NOON)
+    result = await store(services, *[record(alert, "a-1")] * 3)
+    assert result.count("ok") == 3
+    [mail] = mails()
+    assert (mail["To"], mail["Subject"]) == (OPERATORS, "s-1 & <co> measures 30.2 degrees")
+    text = "Sensor s-1 & <co> measured 30.2 degrees Celsius at 2026-11-24T12:00:00+00:00.\n"
+    assert mail.get_body(("plain",)).get_content() == text
+
+
+async def test_an_alert_whose_sensor_breaks_out_of_its_line_is_a_dead_letter(services: Services, mails: Mails) -> None:
+    result = await store(services, TemperatureAlert("s-1\r\nBcc: x@example.com", 31.0, NOON))
+    assert result.dead_letters == [testing.DeadLetter("injection", "test-0")]
 
 
 @pytest.mark.parametrize(

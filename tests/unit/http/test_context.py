@@ -14,10 +14,10 @@ import pytest
 
 from streamproc import Event, Http, HttpContext, Problem
 from streamproc.adapters.memory import Faults, StoredRecord
+from streamproc.context import Clocks, Run
 from streamproc.http.arguments import Refusal
 from streamproc.http.auth import Caller
 from streamproc.http.context import HttpContext as Context
-from streamproc.context import Clocks, Run
 from streamproc.model import OutRecord, RecordBatch, TopicPartition
 from streamproc.stream.decode import Decoder
 from streamproc.stream.options import Format, StreamOptions

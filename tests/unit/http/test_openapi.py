@@ -61,6 +61,7 @@ async def find(
 ) -> View: ...
 
 
+async def since(key: str, from_: datetime, ctx: HttpContext) -> View: ...
 async def delete(ctx: HttpContext) -> NoContent | None: ...
 async def accept(many: New | list[New], ctx: HttpContext) -> Accepted[list[View]]: ...
 
@@ -133,6 +134,15 @@ def test_parameters_have_their_place_type_and_default() -> None:
     assert found["after"]["schema"]["default"] is None
     assert found["way"]["schema"] == {"enum": ["down", "up"], "default": "up"}
     assert found["colour"]["schema"]["default"] == "red"
+
+
+def test_the_rest_of_a_path_and_keywords_are_named_as_callers_write_them() -> None:
+    made = described(Http("GET", "/things/{key:path}", since), Http("DELETE", "/things/{key:path}", since, name="del"))
+    assert {path: list(operations) for path, operations in made["paths"].items()} == {
+        "/things/{key}": ["get", "delete"]
+    }
+    found = {one["name"]: (one["in"], one["required"]) for one in made["paths"]["/things/{key}"]["get"]["parameters"]}
+    assert found == {"key": ("path", True), "from": ("query", True)}
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from streamproc import Http, HttpContext
+from streamproc import App, Http, HttpContext
 from streamproc.http.routes import Found, Routes
+from streamproc.testing import request
 from tests.unit.http.rig import JSON_DOCUMENT, Rig
 
 ROUTES = Routes(
@@ -49,6 +50,75 @@ def test_other_paths_have_none(path: str) -> None:
     assert ROUTES.find(path) is None
 
 
+RESTS = Routes(
+    [
+        ("GET", "/files/{key:path}", "get"),
+        ("PUT", "/files/{key:path}", "put"),
+        ("GET", "/files/{one}/size", "size"),
+        ("GET", "/files/all", "all"),
+        ("GET", "/{kind}/{key:path}", "other"),
+    ]
+)
+FILE = {"GET": "get", "PUT": "put"}
+
+
+@pytest.mark.parametrize(
+    ("path", "methods", "values"),
+    [
+        ("/files/a", FILE, {"key": "a"}),
+        ("/files/a/b.c/d", FILE, {"key": "a/b.c/d"}),
+        ("/files/a/", FILE, {"key": "a/"}),
+        ("/files//", FILE, {"key": "/"}),
+        ("/files/a//b", FILE, {"key": "a//b"}),
+        ("/files/../x", FILE, {"key": "../x"}),
+        ("/files/a\nb\n", FILE, {"key": "a\nb\n"}),
+        ("/files/{key:path}", FILE, {"key": "{key:path}"}),
+        ("/files/all", {"GET": "all"}, {}),
+        ("/files/all/", FILE, {"key": "all/"}),
+        ("/files/a/size", {"GET": "size"}, {"one": "a"}),  # although it stands after what takes the rest
+        ("/files/a/b/size", FILE, {"key": "a/b/size"}),
+        ("/notes/a/b", {"GET": "other"}, {"kind": "notes", "key": "a/b"}),
+    ],
+)
+def test_the_rest_of_a_path_is_taken_when_nothing_else_answers_it(
+    path: str, methods: dict[str, str], values: dict[str, str]
+) -> None:
+    assert RESTS.find(path) == Found(methods, values)
+
+
+@pytest.mark.parametrize("path", ["/files/", "/files", "/", "", "files/a", "//", "//a"])
+def test_the_rest_of_a_path_has_a_character_at_least(path: str) -> None:
+    assert RESTS.find(path) is None
+
+
+async def echo(key: str, ctx: HttpContext) -> str:
+    return key
+
+
+@pytest.mark.parametrize(
+    ("path", "key"),
+    [
+        ("a%20b/c", "a b/c"),
+        ("a%2Fb", "a/b"),
+        ("%2e%2e/%2E%2E", "../.."),
+        ("%252e%252e%252f", "%2e%2e%2f"),  # decoded once
+        ("a+b", "a+b"),
+        ("%E2%98%83", "\N{SNOWMAN}"),
+        ("x" * 5_000, "x" * 5_000),
+    ],
+)
+async def test_the_rest_of_a_path_is_decoded_once_and_is_for_the_function_to_judge(path: str, key: str) -> None:
+    app = App(functions=[Http("GET", "/files/{key:path}", echo)])
+    assert (await request(app, f"GET /files/{path}")).json() == key
+
+
+@pytest.mark.parametrize("path", ["%00", "a/%00", "%00/../b"])
+async def test_the_rest_of_a_path_holds_no_nul(path: str) -> None:
+    app = App(functions=[Http("GET", "/files/{key:path}", echo)])
+    answer = await request(app, f"GET /files/{path}")
+    assert (answer.status, answer.json()["fields"]) == (400, {"key": "must not hold the character NUL"})
+
+
 def test_allow_names_head_where_there_is_get() -> None:
     assert Found({"PUT": 1, "GET": 1, "DELETE": 1}, {}).allow == "DELETE, GET, HEAD, PUT"
     assert Found({"POST": 1}, {}).allow == "POST"
@@ -64,6 +134,7 @@ def rig(folder: Path) -> Rig:
         Http("GET", "/secret", secret, scope="s"),
         Http("GET", "/secret/{id}", secret, scope="s", name="one"),
         Http("POST", "/secret", secret, scope="s", name="post"),
+        Http("GET", "/rest/{id:path}", secret, scope="s", name="rest"),
         documents={"/openapi.json": JSON_DOCUMENT},
     )
 
@@ -73,6 +144,7 @@ def rig(folder: Path) -> Rig:
     ["/secret", "/secret/", "//secret", "/./secret", "/x/../secret", "/secret/..", "/secret/%2e%2e", "/%73ecret",
      "/secret%2F", "/secret%2Fa", "/SECRET", "/secret.", "/secret;a=b", "/secret%3Ba", "/secret%00", "/secret%20",
      "/secret%0a", "/secret/a%2Fb", "/secret?/../public", "/secret%23", "/secret%ff", "/secret\\", "/openapi.json",
+     "/rest", "/rest/", "/rest//", "/rest/a", "/rest/a/b", "/rest/..", "/rest/../secret", "/rest/%2e%2e%2fsecret",
      "//openapi.json", "/openapi.json/", "/openapi.json%00", "/openapi%2ejson", "/OpenAPI.json"],
 )  # fmt: skip
 async def test_no_spelling_of_a_path_gets_around_the_token(tmp_path: Path, path: str) -> None:
@@ -86,7 +158,7 @@ async def test_no_spelling_of_a_path_gets_around_the_token(tmp_path: Path, path:
                 assert answer.status_code in (401, 404, 405), (method, headers)
                 assert "secret" not in answer.text
     assert sum(made.gateway.snapshot().functions[0].calls) == 0
-    assert set(made.gateway.snapshot().answers) == {"secret", "one", "post", "other"}
+    assert set(made.gateway.snapshot().answers) == {"secret", "one", "post", "rest", "other"}
 
 
 @pytest.mark.parametrize(

@@ -10,16 +10,15 @@ CREATE TABLE users (
 
 CREATE TABLE stock (
     sku text COLLATE "C" PRIMARY KEY,
-    quantity bigint NOT NULL CHECK (quantity >= 0)
+    quantity bigint NOT NULL CHECK (quantity >= 0),
+    price bigint NOT NULL CHECK (price >= 0) -- of one, in cents
 );
 
 CREATE TABLE orders (
     order_id text COLLATE "C" PRIMARY KEY,
     user_id text NOT NULL,
     placed_at timestamptz NOT NULL,
-    event_id text, -- of the event that took the stock; null until then
-    taken_at timestamptz,
-    CHECK ((event_id IS NULL) = (taken_at IS NULL))
+    taken_at timestamptz -- null unless its stock is taken, and was not given back
 );
 
 CREATE TABLE order_items (
@@ -29,17 +28,30 @@ CREATE TABLE order_items (
     PRIMARY KEY (order_id, sku)
 );
 
+CREATE TABLE payments ( -- the ledger of the local payment provider, which shares no transaction with the shop
+    key text COLLATE "C" PRIMARY KEY,
+    amount bigint NOT NULL,
+    state text NOT NULL CHECK (state IN ('kept', 'refunded', 'void')), -- void: refunded before it was charged
+    requests integer NOT NULL DEFAULT 1
+);
+
 CREATE TABLE readings (
-    scope text COLLATE "C" NOT NULL,
-    event_id text COLLATE "C" NOT NULL,
-    fingerprint bytea NOT NULL,
-    sensor_id text NOT NULL,
+    sensor_id text COLLATE "C" NOT NULL,
     timestamp timestamptz NOT NULL,
+    event_id text COLLATE "C" NOT NULL, -- of the event that said so last
+    fingerprint bytea NOT NULL,
     temperature double precision NOT NULL,
     humidity double precision NOT NULL,
     processed_at timestamptz NOT NULL,
     deliveries integer NOT NULL DEFAULT 1,
-    PRIMARY KEY (scope, event_id)
+    PRIMARY KEY (sensor_id, timestamp)
+);
+
+CREATE TABLE alerts (
+    sensor_id text COLLATE "C" NOT NULL,
+    timestamp timestamptz NOT NULL, -- of the reading
+    temperature double precision NOT NULL,
+    PRIMARY KEY (sensor_id, timestamp)
 );
 
 CREATE TABLE processed (

@@ -10,16 +10,15 @@ CREATE TABLE users (
 
 CREATE TABLE stock (
     sku TEXT NOT NULL PRIMARY KEY,
-    quantity INTEGER NOT NULL CHECK (quantity >= 0)
+    quantity INTEGER NOT NULL CHECK (quantity >= 0),
+    price INTEGER NOT NULL CHECK (price >= 0) -- of one, in cents
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE orders (
     order_id TEXT NOT NULL PRIMARY KEY,
     user_id TEXT NOT NULL,
     placed_at REAL NOT NULL,
-    event_id TEXT, -- of the event that took the stock; null until then
-    taken_at REAL,
-    CHECK ((event_id IS NULL) = (taken_at IS NULL))
+    taken_at REAL -- null unless its stock is taken, and was not given back
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE order_items (
@@ -29,17 +28,30 @@ CREATE TABLE order_items (
     PRIMARY KEY (order_id, sku)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE payments ( -- the ledger of the local payment provider, which shares no transaction with the shop
+    key TEXT NOT NULL PRIMARY KEY,
+    amount INTEGER NOT NULL,
+    state TEXT NOT NULL CHECK (state IN ('kept', 'refunded', 'void')), -- void: refunded before it was charged
+    requests INTEGER NOT NULL DEFAULT 1
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE readings (
-    scope TEXT NOT NULL,
-    event_id TEXT NOT NULL,
-    fingerprint BLOB NOT NULL,
     sensor_id TEXT NOT NULL,
     timestamp REAL NOT NULL,
+    event_id TEXT NOT NULL, -- of the event that said so last
+    fingerprint BLOB NOT NULL,
     temperature REAL NOT NULL,
     humidity REAL NOT NULL,
     processed_at REAL NOT NULL,
     deliveries INTEGER NOT NULL DEFAULT 1,
-    PRIMARY KEY (scope, event_id)
+    PRIMARY KEY (sensor_id, timestamp)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE alerts (
+    sensor_id TEXT NOT NULL,
+    timestamp REAL NOT NULL, -- of the reading
+    temperature REAL NOT NULL,
+    PRIMARY KEY (sensor_id, timestamp)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE processed (

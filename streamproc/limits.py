@@ -1,0 +1,38 @@
+"""What the numbers among a function's options may be."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from streamproc.errors import ConfigError
+
+Limits = Mapping[str, tuple[float, float]]
+
+STREAM_LIMITS: Limits = MappingProxyType(
+    {
+        "batch_size": (1, 10_000),
+        "batch_window_s": (0, 300),
+        "concurrency": (1, 10_000),
+        "timeout_s": (0.1, 86_400),
+        "max_retry_attempts": (-1, 10_000),
+        "max_record_age_s": (-1, 604_800),
+        "backoff_s": (0, 3_600),
+        "backoff_max_s": (0, 86_400),
+    }
+)
+HTTP_LIMITS: Limits = MappingProxyType(
+    {
+        "body_bytes_max": (0, 1_073_741_824),
+        "concurrency": (1, 100_000),
+        "timeout_s": (0.1, 3_600),
+        "rate_per_s": (0, 1_000_000),
+    }
+)
+
+
+def check_limits(function: Any, limits: Limits) -> None:
+    """Raises ConfigError for the first option of a function, of those it has, that is outside of its limits."""
+    for option, (low, high) in limits.items():
+        value = getattr(function, option, None)
+        if value is not None and not low <= value <= high:
+            raise ConfigError(f"{function.name}: {option}={value} is outside {low:g} to {high:g}")
