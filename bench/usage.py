@@ -34,3 +34,10 @@ def memory_mb(pid: int) -> float:
         with suppress(OSError, IndexError):
             total += int(Path(f"/proc/{one}/statm").read_text().split()[1])
     return total * os.sysconf("SC_PAGE_SIZE") / 1_048_576
+
+
+def waited_for_cpu_s() -> float:
+    """Seconds that this thread was ready to run and had no CPU (proc(5), schedstat); 0 where the kernel keeps none."""
+    with suppress(OSError, IndexError):
+        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
+    return 0.0

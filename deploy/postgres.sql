@@ -46,7 +46,7 @@ SELECT format('GRANT %s ON %I TO %I', rights, name, :'app') FROM (VALUES
   ('order_items', 'SELECT (order_id, sku, quantity), INSERT (order_id, sku, quantity)'),
   ('payments', 'SELECT (key, state, requests), INSERT (key, amount, state, requests), UPDATE (state, requests)'),
   ('workflow_legs', 'SELECT, INSERT, UPDATE (state, attempts, started_at, ended_at, result, detail)'),
-  ('readings', 'SELECT, INSERT, DELETE, UPDATE (event_id, fingerprint, temperature, humidity, processed_at, deliveries)'),
+  ('readings', 'SELECT, INSERT, DELETE, UPDATE (event_id, temperature, humidity, processed_at, deliveries)'),
   ('alerts', 'SELECT (sensor_id, timestamp), INSERT (sensor_id, timestamp, temperature)'),
   ('processed', 'SELECT (scope, event_id, fingerprint, deliveries), UPDATE (deliveries), '
                 'INSERT (scope, event_id, fingerprint, deliveries)')

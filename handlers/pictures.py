@@ -67,16 +67,17 @@ def _read(data: bytes) -> tuple[Image.Image, int]:
         image.load()
     plain = _plain(image)
     if final != size:
-        plain = plain.resize(final, Image.Resampling.LANCZOS, box=box, reducing_gap=2.0)
+        plain = plain.resize(final, Image.Resampling.BICUBIC, box=box, reducing_gap=2.0)
     return plain, orientation
 
 
 def _open(data: bytes) -> Image.Image:
     """Its reader, without `Image.open`, which would try others too."""
     if data[:3] == b"\xff\xd8\xff":
-        if data.count(b"\xff\xda") > SCANS_MAX:
+        image = JpegImageFile(BytesIO(data))
+        if "progressive" in image.info and data.count(b"\xff\xda") > SCANS_MAX:
             raise Refused("broken", "too many scans")
-        return JpegImageFile(BytesIO(data))
+        return image
     if data[:8] == b"\x89PNG\r\n\x1a\n":
         return PngImageFile(BytesIO(data))
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":

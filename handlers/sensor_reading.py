@@ -11,7 +11,6 @@ from handlers.stores.alerts import AlertRule
 from handlers.stores.readings import Reading
 from handlers.temperature_alert import TemperatureAlert
 from streamproc import BatchContext, Event, Failures, Reject
-from streamproc.fingerprint import fingerprint
 from streamproc.model import OutRecord
 
 HOT = 30.0
@@ -53,7 +52,6 @@ async def store_readings(readings: Sequence[SensorReading], ctx: BatchContext[Se
             reading.sensor_id,
             reading.timestamp,
             item.event_id,
-            fingerprint(reading),
             reading.temperature,
             reading.humidity,
             processed_at,

@@ -221,15 +221,16 @@ class _Run(Generic[S]):
         self._records[record.leg] = record
 
     def _refusal(self) -> Reject | None:
-        """Why the run is over without being done."""
-        for state in ("rejected", "undone"):
-            for one in self._records.values():
+        """Why the run is over without being done: of several reasons the first, so that each call returns the same."""
+        in_time = sorted(self._records.values(), key=lambda one: one.ended_at)
+        for state in ("undone", "rejected"):
+            for one in in_time:
                 if one.state == state:
                     return Reject(one.result, one.detail)
-        for leg in self._workflow.legs:
-            record = self._records.get(leg.name)
-            if record is not None and record.state == "failed" and 0 < leg.max_attempts <= record.attempts:
-                return Reject("retries_exhausted", f"{leg.name}: {record.result}")
+        limits = {leg.name: leg.max_attempts for leg in self._workflow.legs}
+        for one in in_time:
+            if one.state == "failed" and 0 < limits.get(one.leg, -1) <= one.attempts:
+                return Reject("retries_exhausted", f"{one.leg}: {one.result}")
         return None
 
     async def _take_back(self, why: Reject) -> None:

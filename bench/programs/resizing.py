@@ -16,8 +16,10 @@ from itertools import cycle
 from pathlib import Path
 
 from bench.report import Meter, Task
+from bench.usage import waited_for_cpu_s
 from handlers.pictures import QUALITY, SIZE, resize
 from streamproc.compute import Compute, ComputeOptions, open_compute
+from streamproc.tuning import tune
 
 WAKE_S = 0.005
 
@@ -40,14 +42,16 @@ class LateMeter(Meter):
     def __init__(self, task: Task, on_done: Callable[[], None] = lambda: None) -> None:
         super().__init__(task, on_done)
         self._late_ms: Counter[float] = Counter()
+        self._locked_ms: Counter[float] = Counter()
 
-    def note_late(self, seconds: float) -> None:
-        """A task was woken so much too late."""
+    def note_late(self, seconds: float, without_cpu_s: float) -> None:
+        """A task was woken so much too late, of which its thread waited so long for a CPU."""
         if self.warm:
             self._late_ms[round(seconds * 1e3, 1)] += 1
+            self._locked_ms[round((seconds - without_cpu_s) * 1e3, 1)] += 1
 
     def _of_mode(self) -> dict[str, object]:
-        return {"late_ms": self._late_ms}
+        return {"late_ms": self._late_ms, "locked_ms": self._locked_ms}
 
 
 def full(data: bytes) -> bytes:
@@ -77,9 +81,9 @@ async def beside(meter: LateMeter, task: PictureTask) -> None:
     async with open_compute(ComputeOptions()) as compute:
         asking = [asyncio.create_task(_ask(meter, compute, task)) for _ in range(os.cpu_count() or 1)]
         while not meter.done:
-            due = time.perf_counter() + WAKE_S
+            due, waited_s = time.perf_counter() + WAKE_S, waited_for_cpu_s()
             await asyncio.sleep(WAKE_S)
-            meter.note_late(time.perf_counter() - due)
+            meter.note_late(time.perf_counter() - due, waited_for_cpu_s() - waited_s)
         await asyncio.gather(*asking)
 
 
@@ -92,7 +96,9 @@ async def _ask(meter: Meter, compute: Compute, task: PictureTask) -> None:
 
 
 def main(task: PictureTask) -> int:
-    """Resizes until all is counted."""
+    """Resizes until all is counted; ours in a process that is tuned as the service is."""
+    if task.mode != "full":
+        tune()
     if task.mode == "beside":
         import uvloop
 

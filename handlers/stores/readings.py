@@ -22,7 +22,6 @@ class Reading(NamedTuple):
     sensor_id: str
     timestamp: datetime
     event_id: str
-    fingerprint: bytes
     temperature: float
     humidity: float
     processed_at: datetime
@@ -70,16 +69,19 @@ async def _each(after: Callable[[str], Awaitable[str | None]]) -> AsyncIterator[
         sensor = await after(sensor)
 
 
-_COLUMNS = "sensor_id, timestamp, event_id, fingerprint, temperature, humidity, processed_at"
+_COLUMNS = "sensor_id, timestamp, event_id, temperature, humidity, processed_at"
 _UPSERT = f"""
-INSERT INTO readings ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)
+INSERT INTO readings ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT (sensor_id, timestamp) DO UPDATE SET
     processed_at = CASE event_id WHEN excluded.event_id THEN processed_at ELSE excluded.processed_at END,
-    event_id = excluded.event_id, fingerprint = excluded.fingerprint, temperature = excluded.temperature,
-    humidity = excluded.humidity, deliveries = deliveries + 1
-WHERE event_id <> excluded.event_id OR fingerprint = excluded.fingerprint
+    event_id = excluded.event_id, temperature = excluded.temperature, humidity = excluded.humidity,
+    deliveries = deliveries + 1
+WHERE event_id <> excluded.event_id OR (temperature = excluded.temperature AND humidity = excluded.humidity)
 """  # noqa: S608
-_OTHER = "SELECT 1 FROM readings WHERE sensor_id = ? AND timestamp = ? AND event_id = ? AND fingerprint <> ?"
+_OTHER = """
+SELECT 1 FROM readings
+WHERE sensor_id = ? AND timestamp = ? AND event_id = ? AND NOT (temperature = ? AND humidity = ?)
+"""
 _ALERTS = "SELECT sensor_id, timestamp FROM alerts WHERE sensor_id = ? AND timestamp BETWEEN ? AND ?"
 _ALERT = "INSERT INTO alerts (sensor_id, timestamp, temperature) VALUES (?, ?, ?)"
 _FIND = f"""
@@ -104,12 +106,12 @@ class SqliteReadings:
     async def upsert(self, readings: Sequence[Reading], rule: AlertRule) -> Collection[int]:
         """See the port."""
         _check(readings)
-        rows = [(one[0], one[1].timestamp(), *one[2:6], one[6].timestamp()) for one in readings]
+        rows = [(one[0], one[1].timestamp(), *one[2:5], one[5].timestamp()) for one in readings]
 
         def work(connection: sqlite3.Connection) -> Collection[int]:
             conflicts: Collection[int] = ()
             if connection.executemany(_UPSERT, rows).rowcount != len(rows):
-                others = (connection.execute(_OTHER, row[:4]).fetchone() for row in rows)
+                others = (connection.execute(_OTHER, row[:5]).fetchone() for row in rows)
                 conflicts = {index for index, other in enumerate(others) if other}
             _raise_alerts(connection, _hot(readings, rule, conflicts), rule)
             return conflicts
@@ -120,7 +122,7 @@ class SqliteReadings:
         """See the port."""
         asked = (sensor_id, since.timestamp(), until.timestamp(), limit)
         rows = await self._database.run(lambda connection: connection.execute(_FIND, asked).fetchall())
-        return [Reading(row[0], _time(row[1]), row[2], row[3], row[4], row[5], _time(row[6])) for row in rows]
+        return [Reading(row[0], _time(row[1]), row[2], row[3], row[4], _time(row[5])) for row in rows]
 
     async def delete_before(self, moment: datetime) -> int:
         """See the port."""
@@ -169,22 +171,23 @@ def _around(hot: Sequence[Reading], rule: AlertRule) -> tuple[datetime, datetime
     return min(times) - rule.pause, max(times) + rule.pause
 
 
-_ARRAYS = "$1::text[], $2::timestamptz[], $3::text[], $4::bytea[], $5::float8[], $6::float8[], $7::timestamptz[]"
+_ARRAYS = "$1::text[], $2::timestamptz[], $3::text[], $4::float8[], $5::float8[], $6::timestamptz[]"
 _PG_UPSERT = f"""
 INSERT INTO readings ({_COLUMNS}) SELECT * FROM unnest({_ARRAYS})
 ON CONFLICT (sensor_id, timestamp) DO UPDATE SET
     processed_at = CASE readings.event_id WHEN excluded.event_id THEN readings.processed_at
         ELSE excluded.processed_at END,
-    event_id = excluded.event_id, fingerprint = excluded.fingerprint, temperature = excluded.temperature,
-    humidity = excluded.humidity, deliveries = readings.deliveries + 1
-WHERE readings.event_id <> excluded.event_id OR readings.fingerprint = excluded.fingerprint
+    event_id = excluded.event_id, temperature = excluded.temperature, humidity = excluded.humidity,
+    deliveries = readings.deliveries + 1
+WHERE readings.event_id <> excluded.event_id
+    OR (readings.temperature = excluded.temperature AND readings.humidity = excluded.humidity)
 """  # noqa: S608
 _PG_OTHERS = """
 SELECT number - 1
-FROM unnest($1::text[], $2::timestamptz[], $3::text[], $4::bytea[]) WITH ORDINALITY
-    AS one (sensor_id, timestamp, event_id, fingerprint, number)
+FROM unnest($1::text[], $2::timestamptz[], $3::text[], $4::float8[], $5::float8[]) WITH ORDINALITY
+    AS one (sensor_id, timestamp, event_id, temperature, humidity, number)
 JOIN readings USING (sensor_id, timestamp, event_id)
-WHERE readings.fingerprint <> one.fingerprint
+WHERE NOT (readings.temperature = one.temperature AND readings.humidity = one.humidity)
 """
 _PG_LOCK = "SELECT pg_advisory_xact_lock(1, 'alerts'::regclass::oid::int)"
 _PG_ALERTS = """
@@ -223,7 +226,7 @@ class PostgresReadings:
         if is_one_statement and not _hot(readings, rule, ()):
             if await self._database.execute(_PG_UPSERT, *columns) == len(readings):
                 return ()
-            return {row[0] for row in await self._database.fetch(_PG_OTHERS, *columns[:4])}
+            return {row[0] for row in await self._database.fetch(_PG_OTHERS, *columns[:5])}
         return await self._database.run(lambda connection: _upsert(connection, readings, rule))
 
     async def find(self, sensor_id: str, since: datetime, until: datetime, *, limit: int) -> Sequence[Reading]:
@@ -259,7 +262,7 @@ async def _upsert(connection: "PostgresConnection", readings: Sequence[Reading],
     for part in _parts(readings):
         await connection.execute(_PG_UPSERT, *zip(*part, strict=True))
     columns = list(zip(*readings, strict=True))
-    conflicts = {row[0] for row in await connection.fetch(_PG_OTHERS, *columns[:4])}
+    conflicts = {row[0] for row in await connection.fetch(_PG_OTHERS, *columns[:5])}
     hot = _hot(readings, rule, conflicts)
     if hot:
         sensors = list({one.sensor_id for one in hot})

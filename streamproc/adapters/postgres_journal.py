@@ -15,8 +15,10 @@ _TYPES = ("text", "text", "bytea", "text", "integer", "timestamptz", "timestampt
 _CONFLICT = """
 ON CONFLICT (run_id, leg) DO UPDATE SET state = excluded.state, attempts = excluded.attempts,
     started_at = excluded.started_at, ended_at = excluded.ended_at, result = excluded.result, detail = excluded.detail
-WHERE workflow_legs.fingerprint = excluded.fingerprint
-    AND (workflow_legs.state = 'failed' OR (workflow_legs.state = 'done' AND excluded.state = 'undone'))
+WHERE workflow_legs.fingerprint = excluded.fingerprint AND (
+    (workflow_legs.state = 'failed' AND workflow_legs.attempts < excluded.attempts)
+    OR (workflow_legs.state IN ('failed', 'done') AND excluded.state = 'undone')
+)
 RETURNING run_id
 """
 _READ = f"SELECT {_COLUMNS} FROM workflow_legs WHERE run_id = ANY ($1::text[]) ORDER BY started_at, leg"  # noqa: S608

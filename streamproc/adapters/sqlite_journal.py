@@ -14,7 +14,9 @@ INSERT INTO workflow_legs (run_id, leg, fingerprint, state, attempts, started_at
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (run_id, leg) DO UPDATE SET state = excluded.state, attempts = excluded.attempts,
     started_at = excluded.started_at, ended_at = excluded.ended_at, result = excluded.result, detail = excluded.detail
-WHERE fingerprint = excluded.fingerprint AND (state = 'failed' OR (state = 'done' AND excluded.state = 'undone'))
+WHERE fingerprint = excluded.fingerprint AND (
+    (state = 'failed' AND attempts < excluded.attempts) OR (state IN ('failed', 'done') AND excluded.state = 'undone')
+)
 """
 _READ = """
 SELECT run_id, leg, fingerprint, state, attempts, started_at, ended_at, result, detail FROM workflow_legs

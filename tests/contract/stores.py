@@ -69,8 +69,8 @@ def leg(
     return LegRecord(f"order/{run}", name, fingerprint, state, attempts, NOON, LATER, "result", "detail")
 
 
-def reading(event_id: str, fingerprint: bytes = ONE, *, at: datetime = NOON) -> Reading:
-    return Reading("s-1", NOON, event_id, fingerprint, 20.5, 40.0, at)
+def reading(event_id: str, temperature: float = 20.5, *, at: datetime = NOON) -> Reading:
+    return Reading("s-1", NOON, event_id, temperature, 40.0, at)
 
 
 async def refusal(work: Awaitable[object]) -> str:

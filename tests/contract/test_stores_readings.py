@@ -11,9 +11,9 @@ import pytest
 from handlers.stores.alerts import AlertRule
 from handlers.stores.readings import Reading
 from streamproc.model import OutRecord
-from tests.contract.stores import LATER, NOON, ONE, OTHER, Store, reading, refusal
+from tests.contract.stores import LATER, NOON, Store, reading, refusal
 
-COUNTED = "SELECT event_id, fingerprint, deliveries FROM readings ORDER BY timestamp, event_id"
+COUNTED = "SELECT event_id, temperature, deliveries FROM readings ORDER BY timestamp, event_id"
 ALERTS = "SELECT sensor_id, timestamp, temperature FROM alerts ORDER BY timestamp, sensor_id"
 PAUSE = timedelta(minutes=5)
 RULE = AlertRule(30.0, PAUSE, lambda one: OutRecord("t", msgspec.json.encode([one.sensor_id, one.temperature])))
@@ -63,36 +63,40 @@ async def test_a_repeated_reading_is_counted_and_keeps_its_time(store: Store) ->
 
 @pytest.mark.parametrize("together", [True, False])
 async def test_a_later_event_of_the_same_sensor_and_time_replaces_the_reading(store: Store, together: bool) -> None:
-    first, second = reading("e-1"), reading("e-2", OTHER, at=LATER)._replace(temperature=-3.0, humidity=1.0)
+    first, second = reading("e-1"), reading("e-2", -3.0, at=LATER)._replace(humidity=1.0)
     for batch in [[first, second]] if together else [[first], [second]]:
         assert not await upsert(store, *batch)
-    row = "SELECT event_id, fingerprint, temperature, humidity, processed_at, deliveries FROM readings"
-    assert await store.query(row) == [("e-2", OTHER, -3.0, 1.0, LATER.timestamp(), 2)]
+    row = "SELECT event_id, temperature, humidity, processed_at, deliveries FROM readings"
+    assert await store.query(row) == [("e-2", -3.0, 1.0, LATER.timestamp(), 2)]
 
 
 async def test_only_the_conflicting_readings_of_a_batch_are_named(store: Store) -> None:
     await upsert(store, at(0, event_id="e-1"))
-    conflicting = at(0, event_id="e-1")._replace(fingerprint=OTHER, temperature=99.0)
+    conflicting = at(0, event_id="e-1", temperature=99.0)
     assert await upsert(store, at(1, event_id="e-0"), conflicting, at(2, event_id="e-3")) == {1}
-    assert await store.query(COUNTED) == [("e-1", ONE, 1), ("e-0", ONE, 1), ("e-3", ONE, 1)]
+    assert await store.query(COUNTED) == [("e-1", 20.5, 1), ("e-0", 20.5, 1), ("e-3", 20.5, 1)]
     assert await raised(store) == []
 
 
 @pytest.mark.parametrize(
     ("contents", "conflicts", "kept"),
     [
-        ([ONE, ONE, ONE], set(), (ONE, 3)),
-        ([ONE, OTHER], {1}, (ONE, 1)),
-        ([ONE, OTHER, ONE, OTHER], {1, 3}, (ONE, 2)),
-        ([OTHER, ONE, ONE, b"3" * 16], {1, 2, 3}, (OTHER, 1)),
+        ([1.0, 1.0, 1.0], set(), (1.0, 3)),
+        ([1.0, 2.0], {1}, (1.0, 1)),
+        ([1.0, 2.0, 1.0, 2.0], {1, 3}, (1.0, 2)),
+        ([2.0, 1.0, 1.0, 3.0], {1, 2, 3}, (2.0, 1)),
     ],
     ids=["the same", "another", "in turns", "three"],
 )
 async def test_the_first_content_of_an_event_id_is_kept(
-    store: Store, contents: list[bytes], conflicts: set[int], kept: tuple[bytes, int]
+    store: Store, contents: list[float], conflicts: set[int], kept: tuple[float, int]
 ) -> None:
     assert await upsert(store, *(reading("e-1", content) for content in contents)) == conflicts
     assert await store.query(COUNTED) == [("e-1", *kept)]
+
+
+async def test_another_humidity_is_other_content(store: Store) -> None:
+    assert await upsert(store, reading("e-1"), reading("e-1")._replace(humidity=41.0)) == {1}
 
 
 async def test_the_same_batch_many_times_at_once_is_stored_once(store: Store) -> None:

@@ -35,6 +35,18 @@ FIGURES: dict[str, Any] = {
     "unhandled": 0,
     "backlog_max": 9,
     "generator_late_p99_ms": 0.5,
+    "cpu_ms": 48.0,
+    "per_core_s": 20.8,
+    "psnr_db": 32.2,
+    "bytes": 55_000.0,
+    "late_p50_ms": 0.1,
+    "late_p99_ms": 4.0,
+    "late_max_ms": 9.0,
+    "locked_p99_ms": 2.0,
+    "cpu_percent": 0.2,
+    "declare_ms": 80.0,
+    "first_start_ms": 180.0,
+    "later_start_ms": 40.0,
 }
 
 

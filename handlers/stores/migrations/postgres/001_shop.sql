@@ -39,7 +39,6 @@ CREATE TABLE readings (
     sensor_id text COLLATE "C" NOT NULL,
     timestamp timestamptz NOT NULL,
     event_id text COLLATE "C" NOT NULL, -- of the event that said so last
-    fingerprint bytea NOT NULL,
     temperature double precision NOT NULL,
     humidity double precision NOT NULL,
     processed_at timestamptz NOT NULL,

@@ -39,13 +39,12 @@ CREATE TABLE readings (
     sensor_id TEXT NOT NULL,
     timestamp REAL NOT NULL,
     event_id TEXT NOT NULL, -- of the event that said so last
-    fingerprint BLOB NOT NULL,
     temperature REAL NOT NULL,
     humidity REAL NOT NULL,
     processed_at REAL NOT NULL,
     deliveries INTEGER NOT NULL DEFAULT 1,
     PRIMARY KEY (sensor_id, timestamp)
-) STRICT, WITHOUT ROWID;
+) STRICT; -- with row ids: rows of many sensors are then written side by side
 
 CREATE TABLE alerts (
     sensor_id TEXT NOT NULL,
