@@ -33,7 +33,7 @@ async def put_file(key: Key, data: Data, ctx: HttpContext[Services]) -> Created[
     try:
         await ctx.services.objects.put(name, data, content_type="application/octet-stream")
     except ValueError as error:
-        return _invalid(str(error))
+        return Problem(409, f"The store has no place for it: {error}")
     ctx.emit(S3Event.created(BUCKET, name, size=len(data), at=ctx.now), key=name, event_id=ctx.new_id())
     return Created(StoredFile(key=key, size=len(data)), location=f"/files/{quote(key)}")
 
@@ -43,10 +43,7 @@ async def get_file(key: Key, ctx: HttpContext[Services]) -> Content | Problem:
     name = _object(resized, key)
     if isinstance(name, Problem):
         return name
-    try:
-        data = await ctx.services.objects.get(name, bytes_max=FILE_BYTES_MAX)
-    except ValueError as error:
-        return _invalid(str(error))
+    data = await ctx.services.objects.get(name, bytes_max=FILE_BYTES_MAX)
     return Problem(404, "Not found") if data is None else Content(data, "image/jpeg")
 
 
@@ -54,8 +51,4 @@ def _object(of: Callable[[str], str], key: str) -> str | Problem:
     try:
         return of(key)
     except Refused as refused:
-        return _invalid(refused.outcome.detail)
-
-
-def _invalid(detail: str) -> Problem:
-    return Problem(400, "Invalid request", {"key": detail})
+        return Problem(400, "Invalid request", {"key": refused.outcome.detail})

@@ -4,8 +4,10 @@ import gzip
 import hashlib
 import os
 import shutil
+import stat
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple
@@ -23,23 +25,26 @@ def delete_old(folder: Path, before: float) -> int:
 
     Links are deleted, not followed. Raises OSError when a file could not be deleted, after the others were.
     """
-    return _for_each(_old(folder, "*", before), lambda file: file.unlink())
+    old = _old(folder, "*", before, is_fit=lambda mode: not stat.S_ISDIR(mode))
+    return _for_each(old, lambda file: file.unlink())
 
 
 def archive_old(folder: Path, before: float) -> int:
     """Turns `*.log` files that were last changed before a time into `*.log.gz`, and returns how many.
 
-    A log is deleted when its archive is on disk and holds the same bytes. Raises OSError when that failed for a file,
-    on a full disk, say, after the others were archived.
+    A log is deleted when its archive is on disk and holds the same bytes; links stay. Raises OSError when that failed
+    for a file, on a full disk, say, after the others were archived.
     """
-    return _for_each((file for file in _old(folder, "*.log", before) if not file.is_symlink()), _archive)
+    return _for_each(_old(folder, "*.log", before, is_fit=stat.S_ISREG), _archive)
 
 
-def _old(folder: Path, pattern: str, before: float) -> Iterator[Path]:
+def _old(folder: Path, pattern: str, before: float, *, is_fit: Callable[[int], bool]) -> Iterator[Path]:
+    """The old files of a kind; one that is gone by now is none."""
     for file in sorted(folder.rglob(pattern)):
-        found = file.lstat()
-        if not file.is_dir() and found.st_mtime < before:
-            yield file
+        with suppress(FileNotFoundError):
+            found = file.lstat()
+            if is_fit(found.st_mode) and found.st_mtime < before:
+                yield file
 
 
 def _for_each(files: Iterator[Path], work: Callable[[Path], object]) -> int:

@@ -76,7 +76,8 @@ async def list_readings(
     limit: Limit = 100,
 ) -> ReadingPage:
     """A page of what a sensor measured from a time on and before another."""
-    rows = await ctx.services.readings.find(sensor, from_, to, limit=limit + 1)
+    since, until = max(from_, BEGIN), min(to, END)  # no client of a database takes year 1 with an offset
+    rows = await ctx.services.readings.find(sensor, since, until, limit=limit + 1)
     views = [
         ReadingView(
             timestamp=row.timestamp,

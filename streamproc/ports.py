@@ -124,7 +124,7 @@ class Journal(Protocol):
         """Writes what became of a leg, and says whether that was news.
 
         A leg that ended before stays as it is, but that one that is done may become undone; so does one of another
-        fingerprint. Raises StoreError.
+        fingerprint, and one that failed in this or a later attempt, unless it becomes undone. Raises StoreError.
         """
 
 

@@ -14,8 +14,8 @@ from streamproc.fingerprint import fingerprint
 if TYPE_CHECKING:
     from streamproc.adapters.postgres import PostgresDatabase
 
-KEY_BYTES_MAX = 1_000
-"""PostgreSQL's indexes take 2,704 bytes in all, and no index here has more than two texts."""
+KEY_BYTES_MAX = 1_024
+"""The longest event id, 256 characters. PostgreSQL's indexes take 2,704 bytes in all, and have at most two texts here."""
 
 
 class Refused(Exception):

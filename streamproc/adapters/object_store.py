@@ -1,6 +1,7 @@
 """Objects in a folder or in an S3 bucket, by one client."""
 
 import errno
+import hashlib
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 NAME_BYTES = 240
 """File systems take 255; the client adds a number to the name of a file that is not yet whole."""
+HASHED_BYTES = 100
 CONNECT_S = 5.0
 RETRIES = 1
 """For a kept connection that ended unseen. More is up to callers, who see what goes on."""
@@ -118,14 +120,19 @@ def _said(error: Exception, text: str) -> str:
 
 
 def file_of(key: str) -> str:
-    """The path below the folder: the key as it stands, but for what the client has no room for. No two have the same.
+    """The path below the folder: the key as it stands, but for what the client or file systems have no room for.
 
-    Raises ValueError for a segment that is too long for a file's name.
+    No two keys have the same: of a segment that is too long, the beginning is kept and a hash of all of it.
     """
-    path = key.replace("%", "%25").replace("#", "%23")  # the client takes name#1 for a file that is not yet whole
-    if any(len(name.encode()) > NAME_BYTES for name in path.split("/")):
-        raise ValueError(f"a key has a segment that is no file's name: more than {NAME_BYTES} bytes")
-    return path
+    return "/".join(map(_name, key.split("/")))
+
+
+def _name(segment: str) -> str:
+    name = segment.replace("%", "%25").replace("#", "%23")  # the client takes name#1 for a file that is not yet whole
+    if len(name.encode()) <= NAME_BYTES:
+        return name
+    begin = segment.encode()[:HASHED_BYTES].decode(errors="ignore").replace("%", "_").replace("#", "_")
+    return f"{begin}%~{hashlib.sha256(segment.encode()).hexdigest()}"
 
 
 def open_folder(url: str) -> ObstoreObjects:

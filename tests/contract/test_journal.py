@@ -30,6 +30,16 @@ async def test_what_ended_stays_but_what_is_done_may_be_undone(store: Store, bef
     assert list(await store.stores.journal.read(first.run_id)) == [second if is_news else first]
 
 
+@pytest.mark.parametrize("after", STATES)
+@pytest.mark.parametrize("attempts", [1, 2, 3, 4])
+async def test_of_calls_at_once_the_first_that_ends_counts(store: Store, attempts: int, after: LegState) -> None:
+    assert await store.stores.journal.write(leg(state="failed", attempts=3))
+    is_news = attempts > 3 or after == "undone"
+    assert await store.stores.journal.write(leg(state=after, attempts=attempts)) == is_news
+    [found] = await store.stores.journal.read("order/o-1")
+    assert (found.state, found.attempts) == ((after, attempts) if is_news else ("failed", 3))
+
+
 @pytest.mark.parametrize("before", STATES)
 async def test_a_leg_of_other_content_changes_nothing(store: Store, before: LegState) -> None:
     await store.stores.journal.write(leg(state=before))

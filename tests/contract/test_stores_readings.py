@@ -8,8 +8,11 @@ from itertools import product
 import msgspec
 import pytest
 
+from handlers.app import app
+from handlers.readings import BEGIN, END
 from handlers.stores.alerts import AlertRule
 from handlers.stores.readings import Reading
+from streamproc import testing
 from streamproc.model import OutRecord
 from tests.contract.stores import LATER, NOON, Store, reading, refusal
 
@@ -116,7 +119,7 @@ async def test_nothing_to_store_is_no_error(store: Store) -> None:
     [
         (reading("e\0"), "nul"),
         (reading("e-1")._replace(sensor_id="s\0"), "nul"),
-        (reading("e" * 1_001), "too_long"),
+        (reading("e" * 1_025), "too_long"),
         (reading("e-1")._replace(sensor_id="☃" * 334), "too_long"),
     ],
     ids=["NUL in event", "NUL in sensor", "event", "sensor"],
@@ -172,6 +175,18 @@ async def test_readings_are_found_by_sensor_and_time(store: Store) -> None:
     assert list(await store.stores.readings.find("s-1", until, since, limit=2)) == []
     for nobody in ("s-3", "s\0"):
         assert list(await store.stores.readings.find(nobody, since, until, limit=2)) == []
+
+
+async def test_all_of_time_may_be_asked_for(store: Store) -> None:
+    """An offset may lead out of what a database, or its client, takes for a time."""
+    assert await store.stores.readings.count(BEGIN, END) == (0, 0)
+    await upsert(store, hot(0))
+    query = "sensor=s-1&from=0001-01-01T00:00:00%2B23:59&to=9999-12-31T23:59:59-23:59"
+    answer = await testing.request(app, f"GET /readings?{query}", services=store.stores)
+    assert (answer.status, [one["temperature"] for one in msgspec.json.decode(answer.body)["readings"]]) == (
+        200,
+        [30.5],
+    )
 
 
 async def test_readings_before_a_time_are_deleted_whatever_the_sensor(

@@ -30,10 +30,13 @@ from streamproc.model import OutRecord
 from streamproc.settings import Settings, load
 from streamproc.stream.wrap import wrap
 from tests.contract.mail_server import MailServer
-from tests.integration.harness import PATIENCE_S, Service, metrics, read_all, until
+from tests.integration.harness import NOTHING, PATIENCE_S, Service, metrics, read_all, until
 from tests.postgres import Postgres, shop
 
-SCOPES = ("users:write", "users:read", "orders:write", "orders:read", "readings:write")
+SCOPES = (
+    *("users:write", "users:read", "orders:write", "orders:read", "readings:write", "readings:read"),
+    *("files:write", "files:read"),
+)
 ACTIVE = "streamproc_outbox_relay_active"
 on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 on_postgres = pytest.mark.parametrize("database", ["postgres"], indirect=True)
@@ -65,9 +68,20 @@ def postgres(server: Postgres) -> Iterator[Database]:
 
 
 class World:
-    """A shop, whose services share its database and topic; mail goes to `mails`, or to a folder without one."""
+    """A shop, whose services share its database and topic.
 
-    def __init__(self, folder: Path, bootstrap: str, database: Database, mails: MailServer | None = None) -> None:
+    Mail goes to `mails`, objects where the settings `objects` say; without them, each to a folder.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        bootstrap: str,
+        database: Database,
+        mails: MailServer | None = None,
+        *,
+        objects: Mapping[str, object] = NOTHING,
+    ) -> None:
         folder.mkdir(exist_ok=True)
         self.folder = folder
         self.bootstrap = bootstrap
@@ -79,11 +93,13 @@ class World:
         by_mail = {"mail.transport": "smtp", "mail.host": "127.0.0.1", "mail.port": mails.port} if mails else {}
         self.settings: dict[str, Any] = {
             "mail.directory": str(folder / "mail"),
+            "objects.url": f"file:{folder}/objects",
             "auth.secret_file": self.auth.secret_file,
             "auth.development": "true",
             "http.listen": "127.0.0.1:0",
             **database.settings,
             **by_mail,
+            **objects,
         }
 
     @property
@@ -94,7 +110,7 @@ class World:
     async def prepare(self, admin: AIOKafkaAdminClient, *, partitions: int = 1) -> None:
         """Makes the topics, a user and stock."""
         own = [NewTopic(self.topic, partitions, 1), NewTopic(f"{self.topic}.dlq", 1, 1)]
-        await admin.create_topics([*own, NewTopic("alerts", 1, 1)])
+        await admin.create_topics(own)
         async with open_services(self.loaded) as services:
             await seed(services, users=1, skus=1, quantity=100)
 
@@ -121,12 +137,13 @@ class World:
         return [{name: value.decode() for name, value in record.headers} for record in found]
 
     async def is_done(self) -> bool:
-        """Whether no event waits, each user who signed up was welcomed, and the stock of each order is taken."""
+        """Whether no event waits, each user who signed up was welcomed, and each order is confirmed."""
         welcomed = "SELECT count(*) FROM processed WHERE scope LIKE 'send_welcome_email/%' AND deliveries > 0"
+        confirmed = "SELECT count(*) FROM workflow_legs WHERE leg = 'confirmation' AND state = 'done'"
         counts = f"""SELECT (SELECT count(*) FROM outbox), (SELECT count(*) FROM users WHERE user_id <> 'u-0'),
-            ({welcomed}), (SELECT count(*) FROM orders WHERE taken_at IS NULL)"""  # noqa: S608
-        waiting, users, mailed, untaken = (await self.query(counts))[0]
-        return (waiting, mailed, untaken) == (0, users, 0)
+            ({welcomed}), (SELECT count(*) FROM orders), ({confirmed})"""  # noqa: S608
+        waiting, users, mailed, orders, done = (await self.query(counts))[0]
+        return (waiting, mailed, done) == (0, users, orders)
 
 
 @asynccontextmanager

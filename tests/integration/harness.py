@@ -25,7 +25,7 @@ from streamproc.testing import envelope
 
 PATIENCE_S = 60.0
 ROOT = Path(__file__).parents[2]
-NOTHING: Mapping[str, str] = MappingProxyType({})
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ import json
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from pathlib import Path
 
 import httpx2
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.broker, pytest.mark.timeout(180)]
 
 RECOVERY_S = 10.0
 """What G10 allows."""
-READING = {"sensorId": "s-1", "timestamp": "2026-01-01T00:00:00Z", "temperature": 20, "humidity": 1}
+READING = {"timestamp": "2026-01-01T00:00:00Z", "temperature": 20, "humidity": 1}
 OF_ONE_KEY = [f"k-{n}" for n in range(10)]
 
 
@@ -46,9 +46,12 @@ async def mortal(tmp_path: Path, broker: RunningBroker, mails: MailServer) -> Wo
 
 async def report(client: httpx2.AsyncClient) -> set[int]:
     """Five sensors report, each with the key of its own request; the statuses of the answers."""
-    answers = await asyncio.gather(
-        *(client.post("/readings", json=READING, headers={"idempotency-key": f"r-{n}"}) for n in range(5))
-    )
+
+    def one(number: int) -> Awaitable[httpx2.Response]:
+        reading = READING | {"sensorId": f"s-{number}"}
+        return client.post("/readings", json=reading, headers={"idempotency-key": f"r-{number}"})
+
+    answers = await asyncio.gather(*map(one, range(5)))
     assert all(answer.headers.get("retry-after") == "1" for answer in answers if answer.status_code == 503)
     return {answer.status_code for answer in answers}
 

@@ -25,7 +25,7 @@ from streamproc.http.options import AuthOptions, HttpOptions
 from streamproc.http.server import serve_public
 from streamproc.settings import load
 
-SCOPES = ("users:write", "users:read", "orders:write", "orders:read", "readings:write")
+SCOPES = tuple(sorted({function.scope for function in app.http_functions}))
 ROOT = Path(__file__).parents[2]
 SEED = 20_261_125
 
@@ -49,7 +49,11 @@ async def api(tmp_path: Path) -> AsyncIterator[Api]:
 async def _api(folder: Path) -> AsyncIterator[Api]:
     (folder / "secret").write_text(secrets.token_hex(32))
     auth = AuthOptions(secret_file=str(folder / "secret"), development=True)
-    flags = {"store.url": f"sqlite:///{folder}/shop.db", "mail.directory": str(folder / "mail")}
+    flags = {
+        "store.url": f"sqlite:///{folder}/shop.db",
+        "mail.directory": str(folder / "mail"),
+        "objects.url": f"file:{folder}/objects",
+    }
     settings = load(None, {}, flags=flags).settings
     broker = MemoryBroker(time.time)
     broker.create_topic("events", 4)

@@ -4,10 +4,15 @@ import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from streamproc.adapters.kafka_client import KafkaOptions
+from streamproc.adapters.kafka_tools import count_between, publish
+from streamproc.errors import BrokerError
+from streamproc.model import OutRecord
 from tests.integration.harness import ROOT, Service, until
 
 pytestmark = pytest.mark.broker
@@ -64,3 +69,16 @@ def behind(shell: Shell) -> int:
 
 def test_an_offset_that_is_not_there_is_one_sentence(shell: Shell, topic: str) -> None:
     shell("dlq", "show", f"{topic}.dlq", "0", "7", code=2)
+
+
+async def test_the_records_of_a_time_are_counted(bootstrap: str, topic: str) -> None:
+    options = KafkaOptions(bootstrap_servers=[bootstrap])
+    noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    minutes = [noon + timedelta(minutes=n) for n in range(10)]
+    records = [OutRecord(topic, b"v", b"%d" % n, (), int(one.timestamp() * 1000)) for n, one in enumerate(minutes)]
+    assert [count async for count in publish(options, topic, records=records)] == [10]
+    for first, last, count in ((0, 9, 9), (0, 10, 10), (2, 5, 3), (-9, 0, 0), (10, 99, 0), (3, 3, 0)):
+        times = {"since": noon + timedelta(minutes=first), "until": noon + timedelta(minutes=last)}
+        assert await count_between(options, [topic], **times) == count
+    with pytest.raises(BrokerError, match="no such topic"):
+        await count_between(options, [f"{topic}-none"], since=noon, until=noon)

@@ -179,6 +179,24 @@ async def test_a_leg_that_nobody_recorded_is_undone_when_the_other_rejected(serv
     assert await states(services) == {"a": ("undone", 0), "b": ("rejected", 1)}
 
 
+async def test_of_two_rejections_the_first_is_the_reason_of_every_dead_letter(services: Services) -> None:
+    async def later(_leg: Ctx) -> Reject:
+        await asyncio.sleep(1)
+        return Reject("later")
+
+    result = await run(services, Parallel(leg("a", later), leg("b", Reject("first"))), events=2)
+    assert [one.reason for one in result.dead_letters] == ["first", "first"]
+
+
+async def test_a_leg_that_another_process_gave_up_meanwhile_is_not_done(services: Services) -> None:
+    async def overtaken(leg: Ctx) -> None:
+        await leg.services.journal.write(leg.ended("failed", Reject("OSError")))
+
+    result = await run(services, leg("a", overtaken, max_attempts=1), leg("b"))
+    assert [one.reason for one in result.dead_letters] == ["retries_exhausted"]
+    assert services.called == ["a", "-a"]
+
+
 async def test_undoing_goes_on_where_it_stopped(services: Services) -> None:
     services.journal.writes = {4}  # a, b and the rejection of c were written; undoing b was not
     result = await run(services, leg("a"), leg("b"), leg("c", Reject("no")))

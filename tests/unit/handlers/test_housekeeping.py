@@ -2,10 +2,14 @@
 
 import gzip
 import os
+import time
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from handlers import housekeeping
 from handlers.housekeeping import archive_old, delete_old
 
 NOON = 1_800_000_000.0
@@ -44,8 +48,71 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
         (inside / link).symlink_to(target)
         os.utime(inside / link, (NOON - 9, NOON - 9), follow_symlinks=False)
     assert archive_old(inside, NOON) == 0
-    assert delete_old(inside, NOON) >= 2
-    assert names(tmp_path / "outside") == ["kept.log"]
+    assert delete_old(inside, NOON) == 3
+    assert (list(inside.iterdir()), names(tmp_path / "outside")) == ([], ["kept.log"])
+
+
+def test_what_is_no_file_is_no_log(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.log")  # to read it would wait for ever
+    made(tmp_path, "folder.log/a.log", 1)
+    for path in tmp_path.iterdir():
+        os.utime(path, (NOON - 9, NOON - 9))
+    assert archive_old(tmp_path, NOON) == 1
+    assert names(tmp_path) == ["folder.log/a.log.gz", "pipe.log"]
+
+
+@pytest.mark.parametrize("work", [delete_old, archive_old])
+def test_what_somebody_else_deletes_meanwhile_stops_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: Callable[[Path, float], int]
+) -> None:
+    for name in ("a.log", "b.log", "c.log"):
+        made(tmp_path, name, 1)
+    lstat = Path.lstat
+
+    def late(file: Path) -> os.stat_result:
+        if file.name == "b.log":
+            file.unlink()
+        return lstat(file)
+
+    monkeypatch.setattr(Path, "lstat", late)
+    assert work(tmp_path, NOON) == 2
+    assert not {"a.log", "b.log", "c.log"} & set(names(tmp_path))
+
+
+def test_a_log_that_grows_while_it_is_archived_is_kept_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log, compress = made(tmp_path, "a.log", 1), housekeeping._compress
+
+    def slow(log: Path, archive: Path) -> None:
+        compress(log, archive)
+        with log.open("ab") as still_open:
+            still_open.write(b"y")
+
+    monkeypatch.setattr(housekeeping, "_compress", slow)
+    with pytest.raises(OSError, match="does not hold"):
+        archive_old(tmp_path, NOON)
+    assert log.read_bytes() == b"xy"
+    monkeypatch.undo()
+    assert archive_old(tmp_path, NOON) == 1
+    assert gzip.decompress((tmp_path / "a.log.1.gz").read_bytes()) == b"xy"
+
+
+def test_a_large_log_takes_little_memory(tmp_path: Path) -> None:
+    with made(tmp_path, "a.log", 1).open("r+b") as log:
+        log.truncate(200_000_000)
+    os.utime(tmp_path / "a.log", (NOON - 1, NOON - 1))
+    tracemalloc.start()
+    try:
+        assert archive_old(tmp_path, NOON) == 1
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_many_files_are_deleted(tmp_path: Path) -> None:
+    for number in range(20_000):
+        (tmp_path / str(number)).touch()
+    assert delete_old(tmp_path, time.time() + 1) == 20_000
+    assert names(tmp_path) == []
 
 
 def test_old_logs_become_archives_that_hold_the_same(tmp_path: Path) -> None:

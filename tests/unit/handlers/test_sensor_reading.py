@@ -85,6 +85,12 @@ async def test_only_the_conflicting_reading_of_a_batch_is_a_dead_letter(
     assert query("SELECT temperature FROM readings ORDER BY event_id") == [(31.0,), (33.0,)]
 
 
+async def test_the_longest_event_id_takes_no_other_reading_with_it(services: Services, record: Record) -> None:
+    several = [record(reading(at=minutes(n)), f"e-{n}") for n in range(9)]
+    result = await store(services, *several, record(reading(at=minutes(9)), "\U0001f600" * 256))
+    assert (result.count("ok"), result.dead_letters) == (10, [])
+
+
 async def test_a_later_event_corrects_what_was_measured(services: Services, record: Record, query: Query) -> None:
     await store(services, record(reading(20.0), "e-1"), record(reading(21.0), "e-2"))
     assert query("SELECT temperature, event_id FROM readings") == [(21.0, "e-2")]
