@@ -20,18 +20,31 @@ async def resize_picture(event: S3Event, ctx: Context[Services]) -> Reject | Non
 
 
 async def _resize(key: str, services: Services) -> Reject | None:
+    """Leaves what was made of the last upload: who stores it looks whether the upload is still the same."""
+    done: object = object()
+    outcome: Reject | None = None
     try:
-        data = await services.objects.get(original(key), bytes_max=FILE_BYTES_MAX)
-        if data is None:
-            return Reject("gone", "the object is not there any more")
-        picture = await services.compute.run(resize, data)
-        await services.objects.put(resized(key), picture, content_type="image/jpeg")
+        while (data := await services.objects.get(original(key), bytes_max=FILE_BYTES_MAX)) != done:
+            outcome = await _store(data, resized(key), services)
+            done = data
     except Refused as refused:
         return refused.outcome
     except ValueError as error:
         return Reject("key", str(error))
     except ObjectTooLarge as error:
+        await services.objects.delete(resized(key))
         return Reject("too_large", str(error))
-    except ComputeLimit as error:
-        return Reject("too_costly", str(error))
+    return outcome
+
+
+async def _store(data: bytes | None, name: str, services: Services) -> Reject | None:
+    """Stores the picture made of an upload; where none can be made, none is left of an earlier upload."""
+    try:
+        if data is None:
+            raise Refused("gone", "the object is not there any more")
+        picture = await services.compute.run(resize, data)
+    except (Refused, ComputeLimit) as error:
+        await services.objects.delete(name)
+        return error.outcome if isinstance(error, Refused) else Reject("too_costly", str(error))
+    await services.objects.put(name, picture, content_type="image/jpeg")
     return None

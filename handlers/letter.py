@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from email.header import Header
 from email.message import EmailMessage
-from email.policy import compat32
+from email.policy import Compat32
 from email.utils import format_datetime
 from html import escape
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from handlers.stores.processed import Delivery, Refused
 
@@ -22,8 +22,16 @@ OPERATORS = "operations@shop.example"
 _ADDRESS = re.compile(r"(?=.{1,254}\Z)(?!.*=\?)[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*")
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _PLAIN = re.compile(r"(?!.*=\?)[!-~](?:[ -~]{0,58}[!-~])?")
-_POLICY = compat32.clone(max_line_length=998)
-"""30 times faster than the default, which parses what it is given; leaves an address on the line of its header."""
+
+
+class _Verbatim(Compat32):
+    """Writes headers as they are given: `compose` has made each of them fit. The default would parse and fold them."""
+
+    def fold_binary(self, name: str, value: Any) -> bytes:
+        return f"{name}: {value}{self.linesep}".encode("ascii")
+
+
+_POLICY = _Verbatim()
 
 _PART = """--{boundary}
 Content-Type: text/{kind}; charset="utf-8"

@@ -76,14 +76,14 @@ async def get_order(id: Id, ctx: HttpContext[Services]) -> OrderView | Problem:
 def view(order: StoredOrder, legs: Sequence[LegRecord]) -> OrderView:
     """A row as callers see it."""
     names = [leg.name for leg in FULFIL.legs]
-    why = [leg.result for leg in legs if leg.state in ("rejected", "undone")]
+    why = FULFIL.refusal(legs)
     done = {leg.leg for leg in legs if leg.state == "done"}
     return OrderView(
         id=order.order_id,
         user_id=order.user_id,
         items=[ItemView(sku=sku, quantity=quantity) for sku, quantity in sorted(order.quantities.items())],
         status="cancelled" if why else "confirmed" if done.issuperset(names) else "placed",
-        reason=why[0] if why else "",
+        reason=why.reason if why else "",
         placed_at=order.placed_at,
         legs=[_leg(leg) for leg in sorted(legs, key=lambda leg: names.index(leg.leg))],
     )

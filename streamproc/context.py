@@ -26,19 +26,26 @@ class Clocks(NamedTuple):
     tick: Callable[[], float]
 
 
+class CallLimits(NamedTuple):
+    """How long a call may take, in seconds, and how often it is tried again; -1: without end."""
+
+    timeout_s: float
+    retries_max: int = 0
+
+
 class Run(Generic[S]):
-    """What all calls of one function share: its name, services, time limit in seconds, clocks and log.
+    """What all calls of one function share: its name, services, limits, clocks and log.
 
     `now` is in seconds since the epoch; `tick` counts seconds from anywhere and is cheap to read. `stream` says how
     the input topics hold events.
     """
 
-    __slots__ = ("log", "name", "now", "services", "stream", "tick", "timeout_s")
+    __slots__ = ("log", "name", "now", "retries_max", "services", "stream", "tick", "timeout_s")
 
-    def __init__(self, name: str, services: S, *, timeout_s: float, stream: StreamOptions, clocks: Clocks) -> None:
+    def __init__(self, name: str, services: S, *, limits: CallLimits, stream: StreamOptions, clocks: Clocks) -> None:
         self.name = name
         self.services = services
-        self.timeout_s = timeout_s
+        self.timeout_s, self.retries_max = limits
         self.stream = stream
         self.now, self.tick = clocks
         self.log = logging.getLogger(f"streamproc.functions.{name}")
@@ -157,6 +164,11 @@ class Context(Item, _StreamContext[S], eq=False, gc=False):
     _run: Run[S]
     _started: float
     emitted: list[OutRecord] | None = None
+
+    @property
+    def is_last_attempt(self) -> bool:
+        """Whether the record is a dead letter when this call fails, unless its age makes it one before."""
+        return 0 <= self._run.retries_max < self.attempt
 
     @property
     def log(self) -> logging.LoggerAdapter[logging.Logger]:

@@ -6,7 +6,7 @@ import msgspec
 
 from streamproc.model import Event
 
-_encode = msgspec.msgpack.Encoder().encode
+_encode = msgspec.json.Encoder().encode
 
 
 def fingerprint(event: Event) -> bytes:

@@ -17,7 +17,7 @@ from streamproc import virtualtime
 from streamproc.adapters.memory import Faults, MemoryBroker, MemoryConsumer, MemoryProducer, StoredRecord
 from streamproc.adapters.memory_firings import MemoryFirings
 from streamproc.app import App, Stream
-from streamproc.context import BatchContext, Clocks, Context, Item, Run
+from streamproc.context import BatchContext, CallLimits, Clocks, Context, Item, Run
 from streamproc.core.ledger import Entry, Ledger
 from streamproc.errors import ConfigError
 from streamproc.model import Decoded, Event, OutRecord, Poison, RecordBatch, TopicPartition
@@ -230,7 +230,7 @@ async def invoke(app: App, event: Event | bytes, *, services: Any = None, functi
     made = Run(
         declared.name,
         services,
-        timeout_s=declared.timeout_s,
+        limits=CallLimits(declared.timeout_s, declared.max_retry_attempts),
         stream=StreamOptions(),
         clocks=Clocks(lambda: EPOCH + now(), virtualtime.tick),
     )

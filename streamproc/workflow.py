@@ -12,11 +12,11 @@ crash, with the same `key`, by which the other side must know that it is a repea
 """
 
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import KW_ONLY, dataclass
 from datetime import datetime
-from typing import Any, Generic
+from typing import Any, Generic, NamedTuple
 
 from streamproc.context import Context, S
 from streamproc.errors import ConfigError, HandlerError, LegEnded
@@ -26,8 +26,20 @@ from streamproc.ports import Journal
 from streamproc.rows import LegRecord, LegState
 
 Returned = Reject | RetryLater | None
-Unfinished = BaseException | RetryLater | None
+
+
+class Failed(NamedTuple):
+    """A leg is to be called again because of an error, which is recorded."""
+
+    error: Exception
+
+
+Unfinished = Failed | RetryLater | None
 """Why a leg is to be called again; None when it is not."""
+
+
+BEGUN = ""
+"""The leg that says whose run it is, where several legs are the first: other content must not take one of them."""
 
 
 class LegContext(Generic[S]):
@@ -139,11 +151,30 @@ class Workflow:
         """What the run for a subject (an order's id, say) is kept under."""
         return f"{self.name}/{subject}"
 
+    def refusal(self, records: Iterable[LegRecord], *, gives_up: bool = False) -> Reject | None:
+        """Why a run of which these rows are is over without being done: the first reason, so that all say the same.
+
+        With `gives_up`, no leg that failed is called again.
+        """
+        in_time = sorted(records, key=lambda one: (one.ended_at, one.leg))
+        for one in in_time:
+            if one.state == "undone":
+                return Reject(one.result, one.detail)
+        limits = {leg.name: leg.max_attempts for leg in self.legs}
+        for one in in_time:
+            if one.state == "rejected":
+                return Reject(one.result, one.detail)
+            if one.state == "failed" and (gives_up or 0 < limits.get(one.leg, -1) <= one.attempts):
+                return Reject("retries_exhausted", f"{one.leg}: {one.result}")
+        return None
+
     async def run(self, event: Event, ctx: Context[S], *, subject: str, journal: Journal) -> Returned:
         """Carries out what is not done yet of the run for a subject; return what it returns.
 
         Its Reject is the leg's that ended the run, or `conflict` for another event than the run was begun with.
-        Raises what a leg raised, and StoreError.
+        Raises what a leg raised, and StoreError. A leg that fails in the last attempt of the event's function ends the
+        run, with `retries_exhausted`. Only an outage of the journal in that attempt leaves the run as it is, a dead
+        letter that can be tried again; `max_retry_attempts=-1` waits for its end.
         """
         run = _Run(self, event, ctx, run_id=self.run_id(subject), journal=journal)
         return await run.carry_out()
@@ -163,7 +194,7 @@ class _Run(Generic[S]):
 
     def results(self) -> Mapping[str, str]:
         """What the legs that are done left."""
-        return {name: one.result for name, one in self._records.items() if one.state == "done"}
+        return {name: one.result for name, one in self._records.items() if one.state == "done" and name != BEGUN}
 
     async def carry_out(self) -> Returned:
         """See `Workflow.run`."""
@@ -171,13 +202,16 @@ class _Run(Generic[S]):
             if record.fingerprint != self.fingerprint:
                 return Reject("conflict", f"{self.run_id} was begun with other content")
             self._records[record.leg] = record
-        why = self._refusal()
+        if not self._records and len(self._workflow.stages[0]) > 1:
+            await self._write(LegContext(self, BEGUN, 1).ended("done", Reject("")))
+        why = self._workflow.refusal(self._records.values())
         for stage in self._workflow.stages:
             if why is not None:
                 break
-            found = await _together(*map(self._call, stage)) if len(stage) > 1 else [await self._call(stage[0])]
-            why = self._refusal()
+            found = await _together(*map(self._call, stage))
             unfinished = [one for one in found if one is not None]
+            gives_up = bool(unfinished) and self.ctx.is_last_attempt
+            why = self._workflow.refusal(self._records.values(), gives_up=gives_up)
             if why is None and unfinished:
                 return _worst(unfinished)
         if why is not None:
@@ -195,11 +229,11 @@ class _Run(Generic[S]):
                 returned = await leg.do(self._event, context)
             if not isinstance(returned, Returned):
                 raise HandlerError(f"leg {leg.name} returned {type(returned).__name__}, which is no outcome")
-        except LegEnded as error:
-            return error
+        except LegEnded:
+            raise
         except Exception as error:
             await self._write(context.ended("failed", Reject(type(error).__name__)))
-            return error
+            return Failed(error)
         if isinstance(returned, Reject):
             await self._write(context.ended("rejected", returned))
         elif isinstance(returned, RetryLater):
@@ -219,19 +253,6 @@ class _Run(Generic[S]):
         if not await self._journal.write(record):
             raise LegEnded(record.run_id, record.leg)
         self._records[record.leg] = record
-
-    def _refusal(self) -> Reject | None:
-        """Why the run is over without being done: of several reasons the first, so that each call returns the same."""
-        in_time = sorted(self._records.values(), key=lambda one: one.ended_at)
-        for state in ("undone", "rejected"):
-            for one in in_time:
-                if one.state == state:
-                    return Reject(one.result, one.detail)
-        limits = {leg.name: leg.max_attempts for leg in self._workflow.legs}
-        for one in in_time:
-            if one.state == "failed" and 0 < limits.get(one.leg, -1) <= one.attempts:
-                return Reject("retries_exhausted", f"{one.leg}: {one.result}")
-        return None
 
     async def _take_back(self, why: Reject) -> None:
         """Undoes all legs that may have had an effect: also those called at once with the last, whatever is known."""
@@ -253,15 +274,21 @@ def _timeout(seconds: float) -> AbstractAsyncContextManager[object]:
 
 
 async def _together(*calls: Coroutine[Any, Any, Unfinished]) -> Sequence[Unfinished]:
+    """Waits for all, then raises what one of them raised: what is stored is not known then, and the retry reads it."""
+    if len(calls) == 1:
+        return [await calls[0]]
     import asyncio
 
-    return await asyncio.gather(*calls, return_exceptions=True)
-
-
-def _worst(unfinished: Sequence[BaseException | RetryLater]) -> RetryLater:
-    """Raises the first error; without one, the longest wait."""
-    for one in unfinished:
+    found = await asyncio.gather(*calls, return_exceptions=True)
+    for one in found:
         if isinstance(one, BaseException):
             raise one
-    waits = [one for one in unfinished if isinstance(one, RetryLater)]
-    return max(waits, key=lambda wait: wait.after_s)
+    return [one for one in found if not isinstance(one, BaseException)]
+
+
+def _worst(unfinished: Sequence[Failed | RetryLater]) -> RetryLater:
+    """Raises the first error; without one, the longest wait."""
+    for one in unfinished:
+        if isinstance(one, Failed):
+            raise one.error
+    return max((one for one in unfinished if isinstance(one, RetryLater)), key=lambda wait: wait.after_s)

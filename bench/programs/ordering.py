@@ -1,13 +1,14 @@
 """Orders as a contender: the application's workflow, or the same effects by hand in one transaction, without legs.
 
-Modes: `workflow`, `hand`.
+Modes: `workflow`, `no_mail` (the same, but for the mail, which is dropped) and `hand`.
 """
 
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from email.message import EmailMessage
 from typing import Any, NamedTuple
 
 from bench.generate import SHORT_SKU, SKUS, STOCK, USERS
@@ -26,10 +27,11 @@ from streamproc.settings import Settings, load
 
 @dataclass(frozen=True)
 class OrderTask(Task):
-    """Also: the store, its password, and its address for who may do all."""
+    """Also: the store and its password, and the port of a mail server (0: mail goes to a folder)."""
 
     store: str = ""
     password: str = ""
+    smtp: int = 0
 
 
 _PLACE = """
@@ -55,6 +57,13 @@ SELECT email, name, amount FROM users, paid WHERE user_id = $5
 """
 
 
+class Dropping:
+    """A mailer that sends nothing."""
+
+    async def send(self, message: EmailMessage) -> None:
+        """Drops it."""
+
+
 class Hand(NamedTuple):
     """What the function by hand works with."""
 
@@ -73,13 +82,13 @@ async def by_hand(event: OrderPlaced, ctx: Context[Hand]) -> None:
 
 def app(meter: Meter, task: OrderTask) -> App:
     """One function, which counts the orders that ended."""
-    handle: Callable[..., Awaitable[object]] = fulfil_order if task.mode == "workflow" else by_hand
+    handle: Callable[..., Awaitable[object]] = by_hand if task.mode == "hand" else fulfil_order
 
     @asynccontextmanager
     async def services(settings: Settings) -> AsyncIterator[object]:
         async with open_services(settings) as opened:
-            if task.mode == "workflow":
-                yield opened
+            if task.mode != "hand":
+                yield opened if task.mode == "workflow" else replace(opened, mailer=Dropping())
                 return
             import asyncpg
 
@@ -105,7 +114,7 @@ async def _seed(settings: Settings) -> None:
 def main(task: OrderTask) -> int:
     """Runs the service until it is ended."""
     folder = task.report.parent
-    flags = {
+    flags: dict[str, Any] = {
         "kafka.bootstrap_servers": [task.bootstrap],
         "kafka.group_id": task.group,
         "stream.topics": [task.topic],
@@ -115,6 +124,8 @@ def main(task: OrderTask) -> int:
         "mail.directory": str(folder / "mail"),
         "objects.url": f"file:{folder}/objects",
     }
+    if task.smtp:
+        flags |= {"mail.transport": "smtp", "mail.host": "127.0.0.1", "mail.port": task.smtp}
     settings = load(None, {}, flags=flags).settings
     asyncio.run(_seed(settings))
     return run(app(Meter(task), task), settings)

@@ -21,7 +21,7 @@ MODES = {"ours": ("streamproc", "at least once, same Message-ID"), "hand": ("aio
 def run(target: Target, quick: bool, results: Results) -> None:
     """Each in turn, to the same server."""
     count, rounds = (1_000, 1) if quick else (4_000, 5)
-    with _mail_server() as port:
+    with mail_server() as port:
         contenders = [
             replace(program("programs.mailing", mode, title, name=mode, port=port), guarantee=promise)
             for mode, (title, promise) in MODES.items()
@@ -30,7 +30,8 @@ def run(target: Target, quick: bool, results: Results) -> None:
 
 
 @contextmanager
-def _mail_server() -> Iterator[int]:
+def mail_server() -> Iterator[int]:
+    """The port of a mail server in another process, which takes everything and keeps nothing."""
     port = free_port()
     command = [sys.executable, "-m", "bench.programs.mailing", "serve", str(port)]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE) as process:

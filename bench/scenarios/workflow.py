@@ -1,5 +1,6 @@
 """Orders through the workflow: checked, paid, taken from stock, confirmed by mail; beside one statement by hand."""
 
+from contextlib import ExitStack
 from dataclasses import replace
 
 from bench.brokers import Target
@@ -7,33 +8,42 @@ from bench.contenders import program
 from bench.contest import Contender, Results, play
 from bench.plots import bars
 from bench.scenario import Column, Scenario, figure, guarantee, spread
+from bench.scenarios.mail import mail_server
 from bench.scenarios.requests import SETTLED
 from bench.topics import Filling, filled
 from tests.postgres import Server, Shop, shop
+
+MODES = {
+    "workflow": ("the workflow, PostgreSQL, SMTP", "each leg once, undone when one fails"),
+    "no_mail": ("the same without its mail", "the same"),
+    "hand": ("one statement by hand, PostgreSQL, SMTP", "once; a crash loses the mail"),
+}
 
 
 def run(target: Target, quick: bool, results: Results) -> None:
     """Each round into new databases."""
     count, rounds = (2_000, 1) if quick else (15_000, 3)
-    with Server(SETTLED) as server, filled(target, Filling(count, orders=True), seconds=0) as course:
+    orders = Filling(count, orders=True)
+    with Server(SETTLED) as server, mail_server() as smtp, filled(target, orders, seconds=0) as course:
         for _ in range(rounds):
-            with shop(server.postgres) as first, shop(server.postgres) as second:
-                contenders = [
-                    program("programs.ordering", "workflow", "the workflow, SQLite", name="sqlite"),
-                    _on(
-                        first, "workflow", "the workflow, PostgreSQL", guarantee="each leg once, undone when one fails"
-                    ),
-                    _on(second, "hand", "one statement by hand, PostgreSQL", guarantee="once; a crash loses the mail"),
-                ]
-                contenders[0] = replace(contenders[0], guarantee=contenders[1].guarantee)
-                play(contenders, replace(course, records=course.records * 9 // 10), rounds=1, results=results)
+            with ExitStack() as stack:
+                databases = [stack.enter_context(shop(server.postgres)) for _ in MODES]
+                in_postgres = [_in_postgres(*one, smtp=smtp) for one in zip(MODES, databases, strict=True)]
+                course = replace(course, records=count * 9 // 10)
+                play([_in_sqlite(), *in_postgres], course, rounds=1, results=results)
 
 
-def _on(database: Shop, mode: str, title: str, *, guarantee: str) -> Contender:
-    options = {"store": database.app.url, "password": database.app.password}
+def _in_sqlite() -> Contender:
+    made = program("programs.ordering", "workflow", "the workflow, SQLite, mail to a folder", name="sqlite")
+    return replace(made, guarantee=MODES["workflow"][1])
+
+
+def _in_postgres(mode: str, database: Shop, *, smtp: int) -> Contender:
+    title, promise = MODES[mode]
+    options: dict[str, object] = {"store": database.app.url, "password": database.app.password, "smtp": smtp}
     if mode == "hand":  # it reads more than the application may
         options["store"] = database.postgres.options(database.database).url
-    return replace(program("programs.ordering", mode, title, name=mode, **options), guarantee=guarantee)
+    return replace(program("programs.ordering", mode, title, name=mode, **options), guarantee=promise)
 
 
 COLUMNS: dict[str, Column] = {

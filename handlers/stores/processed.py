@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from streamproc.adapters.postgres import PostgresDatabase
 
 KEY_BYTES_MAX = 1_024
-"""The longest event id, 256 characters. PostgreSQL's indexes take 2,704 bytes in all, and have at most two texts here."""
+"""The longest event id has as many. PostgreSQL's indexes take 2,704 bytes in all, and two texts each at most."""
 
 
 class Refused(Exception):

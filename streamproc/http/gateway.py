@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from streamproc.app import App, Http
-from streamproc.context import Clocks, Run
+from streamproc.context import CallLimits, Clocks, Run
 from streamproc.errors import BrokerError, StoreError
 from streamproc.http import cors, trace
 from streamproc.http.answer import Problem
@@ -65,7 +65,7 @@ class _Route:
         self.run: Run[Any] = Run(
             function.name,
             around.services,
-            timeout_s=function.timeout_s,
+            limits=CallLimits(function.timeout_s),
             stream=around.stream,
             clocks=Clocks(around.now, around.now),
         )

@@ -65,7 +65,7 @@ class Task:
         return returned
 
     async def _retried(self, firing: Firing, ctx: Any, after_s: float) -> None:
-        if 0 <= self._schedule.max_retry_attempts < ctx.attempt:
+        if ctx.is_last_attempt:
             await self._move(replace(firing, state="failed", ended_at=ctx.now), ctx)
         else:
             lease_s = min(max(0.0, after_s), DELAY_MAX_S) + SLACK_S

@@ -18,7 +18,7 @@ from time import perf_counter
 from typing import Any
 
 from streamproc.app import Stream
-from streamproc.context import Clocks, Run
+from streamproc.context import CallLimits, Clocks, Run
 from streamproc.core.engine import Engine
 from streamproc.core.plan import Limits
 from streamproc.errors import BrokerError, ConfigError, StoreError
@@ -103,7 +103,7 @@ class Pipeline:
                 run=Run(
                     declared.name,
                     around.services,
-                    timeout_s=declared.timeout_s,
+                    limits=CallLimits(declared.timeout_s, declared.max_retry_attempts),
                     stream=self._options,
                     clocks=Clocks(around.now, around.tick),
                 ),

@@ -120,7 +120,7 @@ async def test_nothing_to_store_is_no_error(store: Store) -> None:
         (reading("e\0"), "nul"),
         (reading("e-1")._replace(sensor_id="s\0"), "nul"),
         (reading("e" * 1_025), "too_long"),
-        (reading("e-1")._replace(sensor_id="☃" * 334), "too_long"),
+        (reading("e-1")._replace(sensor_id="☃" * 342), "too_long"),
     ],
     ids=["NUL in event", "NUL in sensor", "event", "sensor"],
 )

@@ -61,7 +61,7 @@ async def night(services: Services, name: str = "daily-cleanup") -> testing.Resu
 
 async def legs(services: Services) -> dict[str, tuple[str, int, str]]:
     found = await services.journal.read(CLEANUP.run_id(NIGHT.isoformat()))
-    return {one.leg: (one.state, one.attempts, one.result) for one in found}
+    return {one.leg: (one.state, one.attempts, one.result) for one in found if one.leg}
 
 
 def files(services: Services) -> list[list[str]]:

@@ -150,6 +150,19 @@ async def test_a_user_whose_address_takes_no_mail_gets_everything_back(services:
     assert [row[2] for row in query(PAYMENTS)] == ["refunded"]
 
 
+@pytest.mark.parametrize(
+    "card", ["'; DROP TABLE payments; --", "x\r\nBcc: x@example.com", "{card}<b>", "\U0001f600" * 100]
+)
+async def test_a_card_may_hold_anything_and_is_written_nowhere(
+    services: Services, query: Query, mails: Mails, card: str
+) -> None:
+    result = await fulfil(services, order(("a", 1), card=card))
+    assert (result.count("ok"), query(PAYMENTS)) == (1, [("order/o-1/payment", 250, "kept", 1)])
+    [mail] = mails()
+    written = [mail.as_string(), *map(str, query("SELECT * FROM workflow_legs")), str(query("SELECT * FROM orders"))]
+    assert (mail["Bcc"], [text for text in written if card in text]) == (None, [])
+
+
 async def test_many_orders_of_one_sku_add_up(services: Services, query: Query) -> None:
     await services.stock.add({"many": 100})
     result = await fulfil(services, *(order(("many", 1), order_id=f"o-{n}") for n in range(150)))

@@ -1,6 +1,8 @@
 """`/orders`, through the gateway onto the real store: placing, following, and what an order cannot be."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,14 @@ import pytest
 from handlers.app import app
 from handlers.fulfilment import fulfil_order
 from handlers.order_placed import OrderPlaced
+from handlers.orders import view
 from handlers.payments import DECLINED
 from handlers.seed import seed
 from handlers.services import Services
+from handlers.stores.orders import StoredOrder
 from streamproc import App, Stream, testing
 from streamproc.stream.options import StreamOptions
+from tests.contract.stores import LATER, NOON, leg
 from tests.unit.handlers.conftest import Query
 from tests.unit.http.rig import Rig
 
@@ -68,9 +73,9 @@ async def test_it_is_confirmed_when_all_its_legs_are_done(
     order = await fulfilled(client, services, query, ONE)
     assert (order["status"], order["reason"]) == ("confirmed", "")
     assert [leg["name"] for leg in order["legs"]] == ["validate", "payment", "inventory", "confirmation"]
-    for leg in order["legs"]:
-        assert (leg["status"], leg["reason"], leg["attempts"]) == ("done", "", 1)
-        assert leg["startedAt"] <= leg["endedAt"]
+    for one in order["legs"]:
+        assert (one["status"], one["reason"], one["attempts"]) == ("done", "", 1)
+        assert one["startedAt"] <= one["endedAt"]
 
 
 async def test_it_is_cancelled_with_the_reason_of_the_leg_that_refused(
@@ -84,6 +89,13 @@ async def test_it_is_cancelled_with_the_reason_of_the_leg_that_refused(
         "payment": ("rejected", "payment_declined"),
         "inventory": ("undone", "payment_declined"),
     }
+
+
+def test_of_two_legs_that_refused_it_gives_the_reason_of_the_first() -> None:
+    payment, inventory = (replace(leg(name, "rejected"), result=name) for name in ("payment", "inventory"))
+    slow = replace(payment, started_at=NOON - timedelta(seconds=5), ended_at=LATER + timedelta(seconds=1))
+    shown = view(StoredOrder("o-1", "u-1", {}, NOON, None), [slow, inventory])
+    assert (shown.status, shown.reason) == ("cancelled", "inventory")
 
 
 async def test_items_of_one_sku_are_added_up_and_shown_in_the_order_of_skus(client: httpx2.AsyncClient) -> None:

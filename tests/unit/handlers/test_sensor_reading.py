@@ -106,6 +106,18 @@ async def test_an_alert_is_mailed_to_the_operators_once(services: Services, reco
     assert mail.get_body(("plain",)).get_content() == text
 
 
+@pytest.mark.parametrize(
+    "sensor", ["{temperature}", "{0.__class__}", "=?utf-8?q?x?=", "<script>", "\u202egpj", "s" * 200]
+)
+async def test_an_alert_mail_says_what_a_hostile_sensor_is_called(
+    services: Services, mails: Mails, sensor: str
+) -> None:
+    result = await store(services, TemperatureAlert(sensor, 31.0, datetime.max.replace(tzinfo=UTC)))
+    [mail] = mails()
+    assert (result.count("ok"), mail["To"], mail["Subject"]) == (1, OPERATORS, f"{sensor} measures 31.0 degrees")
+    assert "<script>" not in mail.get_body(("html",)).get_content()
+
+
 async def test_an_alert_whose_sensor_breaks_out_of_its_line_is_a_dead_letter(services: Services, mails: Mails) -> None:
     result = await store(services, TemperatureAlert("s-1\r\nBcc: x@example.com", 31.0, NOON))
     assert result.dead_letters == [testing.DeadLetter("injection", "test-0")]

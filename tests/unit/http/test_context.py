@@ -14,7 +14,7 @@ import pytest
 
 from streamproc import Event, Http, HttpContext, Problem
 from streamproc.adapters.memory import Faults, StoredRecord
-from streamproc.context import Clocks, Run
+from streamproc.context import CallLimits, Clocks, Run
 from streamproc.http.arguments import Refusal
 from streamproc.http.auth import Caller
 from streamproc.http.context import HttpContext as Context
@@ -35,7 +35,7 @@ class Made(Event, tag="thing.made"):
 
 def context(name: str = "make", subject: str | None = "u-1", key: str = "", **options: Any) -> Context[str]:
     clocks = Clocks(lambda: NOW, lambda: NOW)
-    run = Run(name, "services", timeout_s=30.0, stream=StreamOptions(**options), clocks=clocks)
+    run = Run(name, "services", limits=CallLimits(30.0), stream=StreamOptions(**options), clocks=clocks)
     made = Context(run, None if subject is None else Caller(subject, frozenset(), {}), "r-1", PARENT)
     made.idempotency_key = key
     return made

@@ -42,7 +42,7 @@ class Attempt:
     """What a context says, for a call outside of a pipeline."""
 
     services: Any
-    attempt: int = 1
+    is_last_attempt: bool = False
     now: datetime = START
     log: Any = field(default_factory=lambda: logging.getLogger("task"))
 
@@ -69,7 +69,9 @@ async def returning(outcome: Any, firings: Recording, *, attempt: int = 1, **opt
     declared = schedule(handler, **options)
     await firings.claim(Firing("daily", AT, "due", START), None)
     event = declared.event(schedule="daily", fire_at=AT)
-    return await Task(declared, lambda services: services)(event, Attempt(firings, attempt))
+    return await Task(declared, lambda services: services)(
+        event, Attempt(firings, is_last_attempt=0 <= declared.max_retry_attempts < attempt)
+    )
 
 
 @pytest.mark.parametrize(
