@@ -15,8 +15,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from handlers.stores.processed import Refused
 
 SIZE, QUALITY = (800, 600), 80
-PIXELS_MAX = 50_000_000
-PROFILE_BYTES_MAX = 2**22
+PIXELS_MAX, PROFILE_BYTES_MAX = 50_000_000, 2**22
 SCANS_MAX = 100
 """Of a progressive JPEG: each may cost as much as a whole picture, and about ten are usual."""
 

@@ -24,8 +24,9 @@ pytestmark = pytest.mark.broker
 
 ROOT = Path(broker.__file__).parents[2]
 OWNER = """
-import os, sys
+import signal, sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background is started without
 from streamproc.adapters.broker import start_broker
 running = start_broker(data_dir=Path(sys.argv[1]))
 print(running.pid, flush=True)
