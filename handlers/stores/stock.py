@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from handlers.stores.orders import Order, check_order
 from handlers.stores.processed import Refused, check_keys
+from streamproc.adapters import postgres_journal
 from streamproc.adapters.postgres_journal import has_ended, leg_of, leg_values
 from streamproc.adapters.sqlite import SqliteDatabase
 from streamproc.adapters.sqlite_journal import write_leg
@@ -121,7 +122,6 @@ WITH item AS (
 )
 SELECT EXISTS (SELECT FROM enough), EXISTS (SELECT FROM leg)
 """  # noqa: S608
-_UNDO = f"WITH once AS (SELECT), {leg_of('once', 1)} SELECT run_id FROM leg"  # noqa: S608
 _GIVE_BACK = """
 WITH back AS (
     UPDATE orders SET taken_at = NULL WHERE order_id = $1 AND taken_at IS NOT NULL RETURNING order_id
@@ -182,8 +182,7 @@ class PostgresStock:
         row = (order.order_id, list(order.quantities), list(order.quantities.values()))
 
         async def work(connection: "PostgresConnection") -> None:
-            if not await connection.fetch(_UNDO, *leg_values(leg)):
-                raise LegEnded(leg.run_id, leg.leg)
+            await postgres_journal.write_leg(connection, leg)
             await connection.execute(_GIVE_BACK, *row)  # a statement of its own: it sees what a late take committed
 
         await self._database.run(work)

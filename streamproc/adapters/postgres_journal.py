@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from streamproc.adapters.together import Together
+from streamproc.errors import LegEnded
 from streamproc.rows import LegRecord
 
 if TYPE_CHECKING:
-    from streamproc.adapters.postgres import PostgresDatabase
+    from streamproc.adapters.postgres import PostgresConnection, PostgresDatabase
 
 _COLUMNS = "run_id, leg, fingerprint, state, attempts, started_at, ended_at, result, detail"
 _TYPES = ("text", "text", "bytea", "text", "integer", "timestamptz", "timestamptz", "text", "text")
@@ -49,6 +50,12 @@ def leg_values(record: LegRecord) -> tuple[object, ...]:
         record.result,
         record.detail,
     )
+
+
+async def write_leg(connection: "PostgresConnection", record: LegRecord) -> None:
+    """Writes what became of a leg, in the transaction of its effect. Raises LegEnded when that is known already."""
+    if not await connection.fetch(_WRITE, *zip(leg_values(record), strict=True)):
+        raise LegEnded(record.run_id, record.leg)
 
 
 async def has_ended(database: "PostgresDatabase", record: LegRecord) -> bool:

@@ -61,7 +61,7 @@ def start(port: int, data_dir: Path | None, topics: tuple[str, ...]) -> None:
 
     \b
     Example:
-      streamproc broker start --data-dir data/kafka --topic events --topic alerts
+      streamproc broker start --data-dir data/kafka --topic events --topic files
     """
     from streamproc.adapters.broker_files import locked
 
