@@ -1,4 +1,4 @@
-"""What tests share: one real Apache Kafka and one real PostgreSQL for the whole run, started when first asked for."""
+"""What tests share: a real Apache Kafka, PostgreSQL and S3 server for the whole run, started when first asked for."""
 
 import gc
 import os
@@ -11,6 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from streamproc.adapters.broker import start_broker
 from tests.postgres import Postgres, Shop, running, shop
+from tests.seaweedfs import Server
 
 # CPython 3.11.7 may fail to parse a test module when the collector runs in the middle of it (python/cpython#106905).
 gc.disable()
@@ -44,6 +45,13 @@ def postgres_shop(postgres: Postgres) -> Iterator[Shop]:
     """A database of the application, with the roles of deploy/postgres.sql. Who uses it empties it first."""
     with shop(postgres) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def seaweedfs() -> Iterator[Server]:
+    """An S3 server with an empty bucket. Who counts on that empties it first."""
+    with Server() as server:
+        yield server
 
 
 @pytest.fixture

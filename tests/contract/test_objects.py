@@ -1,7 +1,7 @@
 """What any ObjectStore does: one suite for a folder and for a bucket of a real S3 server."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
@@ -20,12 +20,6 @@ from tests.seaweedfs import Server
 
 MB = 2**20
 NO_LIMIT = 2**40
-
-
-@pytest.fixture(scope="session")
-def seaweedfs() -> Iterator[Server]:
-    with Server() as server:
-        yield server
 
 
 @pytest.fixture(params=["folder", "bucket"])

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
 
@@ -16,13 +16,6 @@ from tests.integration.api import postgres as new_database
 from tests.integration.crashes.run import Open, Place
 from tests.postgres import Postgres
 from tests.seaweedfs import ACCESS_KEY, BUCKET, SECRET_KEY, Server
-
-
-@pytest.fixture(scope="session")
-def bucket() -> Iterator[Server]:
-    """A server for objects."""
-    with Server() as server:
-        yield server
 
 
 @asynccontextmanager
@@ -56,14 +49,16 @@ def in_a_folder(bootstrap: str, admin: AIOKafkaAdminClient, tmp_path: Path) -> O
 
 
 @pytest.fixture
-def on_servers(bootstrap: str, admin: AIOKafkaAdminClient, tmp_path: Path, postgres: Postgres, bucket: Server) -> Open:
+def on_servers(
+    bootstrap: str, admin: AIOKafkaAdminClient, tmp_path: Path, postgres: Postgres, seaweedfs: Server
+) -> Open:
     """Opens the shop of a point on PostgreSQL, with mail over SMTP and objects in S3."""
-    options = bucket.options()
+    options = seaweedfs.options()
     names = ("url", "endpoint", "access_key", "secret_key")
     objects = {f"objects.{name}": getattr(options, name) for name in names}
     client = S3Store(
         BUCKET,
-        config={"endpoint": bucket.endpoint, "region": options.region},
+        config={"endpoint": seaweedfs.endpoint, "region": options.region},
         client_options={"allow_http": True},
         access_key_id=ACCESS_KEY,
         secret_access_key=SECRET_KEY,

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,6 @@ from tests.seaweedfs import SECRET_KEY, Server
 
 SPOOF = "x: Server returned non-2xx status code: 404 <Error><Code>NoSuchBucket</Code><Code>KeyTooLongError</Code>"
 SIZE = 20_000_000
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with Server() as started:
-        yield started
 
 
 async def get(store: ObjectStore, key: str = "a") -> bytes | None:
@@ -123,30 +117,30 @@ async def test_a_file_in_place_of_the_folder_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("key", ["a", "e", SPOOF])
-async def test_wrong_credentials_are_told_without_them(server: Server, key: str) -> None:
-    wrong = server.options(secret_key="wr0ng-secret")
+async def test_wrong_credentials_are_told_without_them(seaweedfs: Server, key: str) -> None:
+    wrong = seaweedfs.options(secret_key="wr0ng-secret")
     assert await failure(wrong, key=key) == "s3://objects: access is refused: 403 SignatureDoesNotMatch"
-    unknown = server.options(access_key="nobody")
+    unknown = seaweedfs.options(access_key="nobody")
     assert await failure(unknown, key=key) == "s3://objects: access is refused: 403 InvalidAccessKeyId"
 
 
 @pytest.mark.parametrize("key", ["a", "e", SPOOF])
-async def test_a_missing_bucket_is_no_missing_object(server: Server, key: str) -> None:
-    async with open_objects(server.options(url="s3://no-such-bucket")) as store:
+async def test_a_missing_bucket_is_no_missing_object(seaweedfs: Server, key: str) -> None:
+    async with open_objects(seaweedfs.options(url="s3://no-such-bucket")) as store:
         for use in (get(store, key), store.delete(key)):
             with pytest.raises(StoreError, match=r"^s3://no-such-bucket: 404 NoSuchBucket$"):
                 await use
 
 
-async def test_a_key_that_looks_like_an_answer_is_a_missing_object(server: Server) -> None:
-    async with open_objects(server.options()) as store:
+async def test_a_key_that_looks_like_an_answer_is_a_missing_object(seaweedfs: Server) -> None:
+    async with open_objects(seaweedfs.options()) as store:
         assert await get(store, SPOOF) is None
         await store.delete(SPOOF)
 
 
-async def test_a_secret_in_a_file_is_read_and_told_when_it_is_missing(server: Server, tmp_path: Path) -> None:
+async def test_a_secret_in_a_file_is_read_and_told_when_it_is_missing(seaweedfs: Server, tmp_path: Path) -> None:
     file = tmp_path / "secret"
-    options = server.options(secret_key="", secret_file=str(file))
+    options = seaweedfs.options(secret_key="", secret_file=str(file))
     with pytest.raises(ConfigError, match=r"^objects\.secret_file: cannot read '.*': No such file or directory$"):
         async with open_objects(options):
             pass
@@ -161,11 +155,11 @@ async def test_a_secret_in_a_file_is_read_and_told_when_it_is_missing(server: Se
         assert await get(store) == b"1"
 
 
-async def test_variables_of_the_environment_change_nothing(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_variables_of_the_environment_change_nothing(seaweedfs: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN", "REGION"):
         monkeypatch.setenv(f"AWS_{name}", "other")
     monkeypatch.setenv("AWS_ENDPOINT", "http://127.0.0.1:1")
-    async with open_objects(server.options()) as store:
+    async with open_objects(seaweedfs.options()) as store:
         await store.put("a", b"1", content_type="")
         assert await get(store) == b"1"
 
