@@ -71,14 +71,18 @@ class Records(Sequence[Record]):
 class RecordBatch:
     """A run of records of one partition, in offset order, as fetched together.
 
-    `next_offset` is the offset after the run; it may lie beyond the last record's (compaction, transaction markers),
-    and `records` may be empty then. `nbytes` is what the run holds in memory, about.
+    `start` is the position it was read from and `next_offset` the position after it: all that the log holds between
+    the two is in it. Either may lie beyond the records' own offsets (compaction, transaction markers), and `records`
+    may be empty. `nbytes` is roughly what the run holds in memory.
     """
 
-    __slots__ = ("nbytes", "next_offset", "offsets", "partition", "records")
+    __slots__ = ("nbytes", "next_offset", "offsets", "partition", "records", "start")
 
-    def __init__(self, partition: TopicPartition, records: Sequence[Record], *, next_offset: int, nbytes: int) -> None:
+    def __init__(
+        self, partition: TopicPartition, records: Sequence[Record], *, start: int, next_offset: int, nbytes: int
+    ) -> None:
         self.partition = partition
+        self.start = start
         self.records = records if isinstance(records, Records) else Records(records)
         self.offsets = self.records.offsets
         self.next_offset = next_offset
@@ -185,7 +189,10 @@ class OutRecord:
 
 @dataclass(frozen=True, slots=True)
 class PartitionStopped:
-    """The client cannot read on in this partition; somebody must decide. Other partitions go on."""
+    """The client cannot read on in this partition; others go on. `detail` says what the person on call can do.
+
+    It is asked for again from time to time, so that what has ended outside ends here, too.
+    """
 
     partition: TopicPartition
     reason: Literal["offset_out_of_range", "oversized_record", "unreadable_batch", "not_authorized"]
@@ -242,6 +249,8 @@ class Snapshot:
     """(topic, event type, outcome) -> records; outcome is ok, filtered, retried, dead_lettered or skipped."""
     dead_letters: Mapping[str, int] = field(default_factory=dict)
     """condition -> acknowledged dead letters."""
+    rereads: int = 0
+    """Batches that did not begin where their partition stood; the reader was sent back."""
     in_flight_records: int = 0
     in_flight_bytes: int = 0
 

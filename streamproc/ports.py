@@ -17,11 +17,14 @@ class RebalanceListener:
     """What a consumer calls, in its own background task, when partitions come and go.
 
     `revoked` is awaited before the partitions are given up; it may also come after they were already lost.
-    `assigned` gets each partition with the offset it starts at.
+    `assigned` gets partitions with the offset each starts at, from which the next poll reads it. It must not wait.
+    Of one assignment it may be called several times, as the starts become known.
+    `recreated` is told the name of a topic that was deleted and made anew under the group.
     """
 
     revoked: Callable[[Collection[TopicPartition]], Awaitable[None]]
-    assigned: Callable[[Mapping[TopicPartition, int]], Awaitable[None]]
+    assigned: Callable[[Mapping[TopicPartition, int]], None]
+    recreated: Callable[[str], None] = lambda _: None
 
 
 class Consumer(Protocol):
@@ -31,19 +34,33 @@ class Consumer(Protocol):
         """Joins the group. Raises BrokerError when no broker answers or the topics do not exist."""
 
     async def poll(
-        self, partitions: Collection[TopicPartition], timeout_s: float
+        self, partitions: Collection[TopicPartition], timeout_s: float, *, max_bytes: int
     ) -> Sequence[RecordBatch | PartitionStopped]:
-        """What is there of these partitions, waiting up to `timeout_s` for something to come.
+        """Returns what is there of these partitions, waiting up to `timeout_s` for something to come.
 
         Must be called at least once per poll interval to stay in the group, also with no partitions at all.
-        Offsets rise within a partition. A partition that was stopped yields nothing more until it is assigned again.
+        A partition's batches follow on each other: each starts where the one before it ended. Once they hold
+        `max_bytes`, the rest is left for the next poll; one batch may exceed it. Nothing of an assignment that ended
+        while the call waited is returned. Raises BrokerError when the group cannot go on.
         """
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        """Makes the next poll read an assigned partition from this offset on."""
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Commits the next offset to read per partition. Raises BrokerError when it was not acknowledged."""
 
     def end_offsets(self) -> Mapping[TopicPartition, int]:
-        """The end of each assigned partition as last heard from the broker; a partition not heard of is missing."""
+        """The end of each assigned partition as last heard from the broker; a partition not heard of is missing.
+
+        Where only committed transactions are read, that is the last stable offset.
+        """
+
+    def held_until(self) -> float:
+        """Returns until when the group holds this member's partitions for it, by the clock that times calls.
+
+        Past it another member may have them: nothing more may begin. Each heartbeat moves it on.
+        """
 
     def silent_s(self) -> float:
         """Seconds since the broker last answered a fetch of what is polled, 0 while nothing is."""
@@ -73,6 +90,9 @@ class Observer(Protocol):
 
     def commit_failed(self, error: str) -> None:
         """A commit was not acknowledged; `error` is the name of the error."""
+
+    def topic_recreated(self, topic: str) -> None:
+        """A topic was deleted and made anew; it is read from its beginning."""
 
     def loop_lagged(self, seconds: float) -> None:
         """The event loop came back this much later than asked, seen a few times a second."""

@@ -73,6 +73,9 @@ class NoObserver:
     def commit_failed(self, error: str) -> None:
         """See the port."""
 
+    def topic_recreated(self, topic: str) -> None:
+        """See the port."""
+
     def loop_lagged(self, seconds: float) -> None:
         """See the port."""
 
@@ -145,6 +148,7 @@ async def _run(app: App, records: Sequence[Event | bytes | OutRecord], setup: Se
         now=lambda: EPOCH + loop.time(),
         draw=setup.draw,
         tick=virtualtime.tick,
+        wall=lambda: EPOCH + loop.time(),
     )
     pipeline = Pipeline(app.stream_functions, setup.options, around)
     running = asyncio.ensure_future(pipeline.run())
@@ -203,7 +207,7 @@ def _out_record(
 def _dead_letter(record: StoredRecord, decode: Callable[[RecordBatch], Decoded]) -> DeadLetter:
     headers = {name: (value or b"").decode() for name, value in record.headers if name.startswith(OURS)}
     source = TopicPartition(headers[OURS + "topic"], int(headers[OURS + "partition"]))
-    ids = decode(RecordBatch(source, [record], next_offset=1, nbytes=len(record.value or b""))).ids
+    ids = decode(RecordBatch(source, [record], start=0, next_offset=1, nbytes=len(record.value or b""))).ids
     return DeadLetter(
         reason=headers[OURS + "condition"],
         event_id=ids[0] or f"{source.topic}/{source.partition}/{headers[OURS + 'offset']}",
@@ -248,7 +252,7 @@ def _entry(app: App, event: Event | bytes) -> Entry:
     events = list(dict.fromkeys(function.event for function in app.stream_functions))
     record = StoredRecord(0, int(EPOCH * 1000), None, value)
     partition = TopicPartition("invoke", 0)
-    batch = RecordBatch(partition, [record], next_offset=1, nbytes=len(value))
+    batch = RecordBatch(partition, [record], start=0, next_offset=1, nbytes=len(value))
     decoded = Decoder(events, StreamOptions(format="auto"), partition.topic).decode(batch)
     return Ledger(partition, epoch=1, start=0).admit(decoded, now=EPOCH)
 

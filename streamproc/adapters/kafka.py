@@ -1,19 +1,28 @@
-"""The Consumer port over aiokafka. The client's errors and quirks are translated here and nowhere else."""
+"""The Consumer port over aiokafka. The client's errors and quirks are translated here and nowhere else.
+
+    joined -> open: where does each partition start? -> seek, tell the engine -> poll
+
+Between the client's assignment and ours lies a request. Until a partition is opened nothing of it is polled, and what
+a poll took of an assignment that ended meanwhile is read again.
+"""
 
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
+from time import perf_counter
 from typing import Any
 
 import aiokafka
 from aiokafka import errors
 from aiokafka.abc import ConsumerRebalanceListener
 
-from streamproc.adapters.kafka_batches import install, merge, size_of
+from streamproc.adapters.kafka_batches import bound, install, merge, past, size_of
 from streamproc.adapters.kafka_client import KafkaOptions, client_options, unreachable
-from streamproc.errors import BrokerError
+from streamproc.adapters.kafka_group import ID, Membership, Theirs
+from streamproc.errors import BrokerError, StreamprocError
 from streamproc.model import PartitionStopped, RecordBatch, TopicPartition
 from streamproc.ports import RebalanceListener
 from streamproc.stream.options import StreamOptions
@@ -22,6 +31,14 @@ log = logging.getLogger(__name__)
 
 MERGED_RECORDS_MIN = 1_000
 STOP_TIMEOUT_S = 5.0
+TOPICS_WITHIN_S = 5.0
+"""How long a topic may take to be known to all brokers after it was made."""
+LOOK_S = 1.0
+ENDS_S = 5.0
+"""How often the end of a partition is asked for that is not being read."""
+OPEN_AGAIN_S, OPEN_AGAIN_MAX_S = 0.05, 2.0
+RECORDS_MAX = 500
+"""What a poll record by record takes at most; how large they are is known afterwards."""
 _NOWHERE = aiokafka.TopicPartition("", -1)
 """Polled when no partition is wanted: a member that does not poll is thrown out of its group."""
 
@@ -29,22 +46,40 @@ _NOWHERE = aiokafka.TopicPartition("", -1)
 class KafkaConsumer:
     """A member of a consumer group on a Kafka broker. Commits are explicit, positions never reset by themselves.
 
-    `with_keys` says that the records' keys will be asked for; without it each is read when it is.
+    `with_keys` says that the records' keys will be asked for; without it each is read when it is. `tick` counts
+    seconds and times the member's session.
     """
 
     def __init__(
-        self, options: KafkaOptions, stream: StreamOptions, *, member: str = "", with_keys: bool = True
+        self,
+        options: KafkaOptions,
+        stream: StreamOptions,
+        *,
+        member: str = "",
+        with_keys: bool = True,
+        tick: Callable[[], float] = perf_counter,
     ) -> None:
         self._options = options
         self._stream = stream
         self._instance = f"{options.instance_id}-{member}" if options.instance_id and member else options.instance_id
         self._with_keys = with_keys
-        self._failure: BrokerError | None = None
-        self._theirs: dict[TopicPartition, aiokafka.TopicPartition] = {}
-        self._asked: Sequence[aiokafka.TopicPartition] = ()
+        self._tick = tick
+        self._failure: StreamprocError | None = None
+        self._membership: Membership | None = None
+        self._theirs: dict[TopicPartition, Theirs] = {}
+        self._assignments = 0
+        self._next: dict[TopicPartition, int] = {}
+        self._asked: Sequence[Theirs] = ()
+        self._suspects: deque[Theirs] = deque()
+        self._largest = options.partition_fetch_bytes_max
+        self._ends: dict[TopicPartition, tuple[int, float]] = {}
+        self._ids: dict[str, str] = {}
+        self._recreated: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, listener: RebalanceListener) -> None:
         """See the port."""
+        self._listener = listener
         self._client = aiokafka.AIOKafkaConsumer(**client_options(self._options), **self._consumer_options())
         try:
             await self._client.start()
@@ -52,12 +87,22 @@ class KafkaConsumer:
         except errors.KafkaError as error:
             await self.stop()
             raise unreachable(self._options, error) from None
-        except BrokerError:
+        except BaseException:
             await self.stop()
             raise
-        if self._options.record_batches and not install(self._client, with_keys=self._with_keys):
+        is_known = install(self._client, with_keys=self._with_keys) if self._options.record_batches else False
+        self._read = self._read_batches if is_known else self._read_records
+        if self._options.record_batches and not is_known:
             log.warning("aiokafka %s is not known: reading record by record, which is slower", aiokafka.__version__)
-        self._client.subscribe(self._stream.topics, listener=_Listener(self, listener))
+        self._membership = Membership(
+            self._client,
+            instance_id=self._instance,
+            session_s=self._options.session_timeout_s,
+            tick=self._tick,
+            fenced=self.fail,
+        )
+        self._in_background(self._watch())
+        self._client.subscribe(self._stream.topics, listener=_Listener(self))
 
     def _consumer_options(self) -> dict[str, Any]:
         options = self._options
@@ -76,72 +121,173 @@ class KafkaConsumer:
         }
 
     async def _check_topics(self) -> None:
-        known = await self._client.topics()
-        missing = sorted(set(self._stream.topics) - known)
+        missing = set(self._stream.topics)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(TOPICS_WITHIN_S):
+                while missing := missing - await self._client.topics():
+                    await asyncio.sleep(LOOK_S / 4)
         if missing:
-            raise BrokerError(f"no such topic on the broker: {', '.join(missing)}; create it first")
+            raise BrokerError(f"no such topic on the broker: {', '.join(sorted(missing))}; create it first")
+
+    def _in_background(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.fail(error)
 
     async def poll(
-        self, partitions: Collection[TopicPartition], timeout_s: float
+        self, partitions: Collection[TopicPartition], timeout_s: float, *, max_bytes: int
     ) -> Sequence[RecordBatch | PartitionStopped]:
         """See the port."""
         if self._failure is not None:
             raise self._failure
-        wanted = [self._theirs[partition] for partition in partitions if partition in self._theirs] or [_NOWHERE]
-        self._asked = wanted
+        assignment = self._assignments
+        self._asked = [self._theirs[one] for one in partitions if one in self._next] or [_NOWHERE]
+        polled: Sequence[RecordBatch | PartitionStopped]
         try:
-            found = await self._client.getmany(*wanted, timeout_ms=int(timeout_s * 1000))
+            polled = await self._read(self._asked, timeout_s, max_bytes)
         except errors.KafkaError as error:
-            return self._stopped(error)
-        polled: list[RecordBatch | PartitionStopped] = []
-        for partition, items in found.items():
-            if isinstance(items[0], RecordBatch | PartitionStopped):
-                polled += merge(items, MERGED_RECORDS_MIN)
-            else:
-                polled.append(_batch_of(TopicPartition(*partition), items))
+            self._rewind()  # what others gave to the same call went with the error
+            polled = self._stopped(error)
+        if assignment != self._assignments:
+            self._rewind()
+            return []
+        for item in polled:
+            if isinstance(item, RecordBatch):
+                self._next[item.partition] = item.next_offset
         return polled
+
+    async def _read_batches(
+        self, wanted: Sequence[Theirs], timeout_s: float, max_bytes: int
+    ) -> list[RecordBatch | PartitionStopped]:
+        bound(self._client, max_bytes)
+        found = await self._client.getmany(*wanted, timeout_ms=int(timeout_s * 1000))
+        return [item for items in found.values() for item in merge(items, MERGED_RECORDS_MIN)]
+
+    async def _read_records(
+        self, wanted: Sequence[Theirs], timeout_s: float, max_bytes: int
+    ) -> list[RecordBatch | PartitionStopped]:
+        if self._suspects:
+            return await self._read_suspect(self._suspects.popleft(), timeout_s)
+        most = max(1, min(RECORDS_MAX, max_bytes // self._largest))
+        try:
+            found = await self._client.getmany(*wanted, timeout_ms=int(timeout_s * 1000), max_records=most)
+        except Exception as error:
+            if isinstance(error, errors.KafkaError) and not isinstance(error, errors.CorruptRecordException):
+                raise
+            self._rewind()  # the error does not name its partition: each is read by itself until it comes again
+            self._suspects = deque(wanted)
+            return []
+        self._largest = max((size_of([record]) for records in found.values() for record in records), default=1_024)
+        batches = (self._batch_of(one, found.get(one, ())) for one in wanted)
+        return [batch for batch in batches if batch is not None]
+
+    async def _read_suspect(self, one: Theirs, timeout_s: float) -> list[RecordBatch | PartitionStopped]:
+        partition = TopicPartition(*one)
+        try:
+            found = await self._client.getmany(one, timeout_ms=int(max(1.0, timeout_s) * 1000), max_records=1)
+        except Exception as error:
+            if isinstance(error, errors.KafkaError) and not isinstance(error, errors.CorruptRecordException):
+                raise
+            self._rewind()
+            offset = self._next[partition]
+            what = f"the batch at offset {offset} or after it: {type(error).__name__}: {error}"
+            return [PartitionStopped(partition, "unreadable_batch", past(partition, offset, what))]
+        batch = self._batch_of(one, found.get(one, ()))
+        return [] if batch is None else [batch]
+
+    def _batch_of(self, one: Theirs, records: Sequence[Any]) -> RecordBatch | None:
+        """What came of a partition, up to where the client stands: transaction markers have offsets, too."""
+        partition = TopicPartition(*one)
+        state, start = self._state(one), self._next.get(partition)
+        if state is None or start is None or not state.has_valid_position or state.position == start:
+            return None
+        return RecordBatch(partition, records, start=start, next_offset=state.position, nbytes=size_of(records))
+
+    def _state(self, one: Theirs) -> Any:
+        subscription = self._client._subscription.subscription
+        assignment = None if subscription is None else subscription.assignment
+        return None if assignment is None else assignment.state_value(one)
+
+    def _rewind(self) -> None:
+        """Sends the client back to where the last poll's batches ended."""
+        for partition, offset in self._next.items():
+            if self._state(self._theirs[partition]) is not None:
+                self._client.seek(self._theirs[partition], offset)
 
     def _stopped(self, error: errors.KafkaError) -> Sequence[PartitionStopped]:
         match error:
-            case errors.NoOffsetForPartitionError():  # the listener is about to choose one
+            case errors.NoOffsetForPartitionError():  # the partition is about to be opened
                 return []
             case errors.OffsetOutOfRangeError():
-                offsets = error.args[0]
-                return [
-                    PartitionStopped(TopicPartition(*partition), "offset_out_of_range", f"offset {offset} is gone")
-                    for partition, offset in offsets.items()
-                ]
+                return [_gone(TopicPartition(*one), offset) for one, offset in error.args[0].items()]
             case errors.RecordTooLargeError():
-                partition, offset = error.args[1], error.args[2]
-                self._client.seek(partition, offset)
-                detail = f"the record at offset {offset} is larger than kafka.partition_fetch_bytes_max"
-                return [PartitionStopped(TopicPartition(*partition), "oversized_record", detail)]
+                partition, offset = TopicPartition(*error.args[1]), error.args[2]
+                what = f"the record at offset {offset} is larger than kafka.partition_fetch_bytes_max"
+                return [PartitionStopped(partition, "oversized_record", past(partition, offset, what))]
             case errors.TopicAuthorizationFailedError():
-                return [PartitionStopped(p, "not_authorized", str(error)) for p in self._theirs]
+                denied = [_denied(partition) for partition in self._next if partition.topic in _names(error)]
+                if denied:
+                    return denied
         raise BrokerError(f"the group cannot go on: {type(error).__name__}: {error}") from error
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        """See the port."""
+        if partition in self._next and self._state(self._theirs[partition]) is not None:
+            self._client.seek(self._theirs[partition], offset)
+            self._next[partition] = offset
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         """See the port."""
         try:
-            await self._client.commit({self._theirs[partition]: offset for partition, offset in offsets.items()})
+            await self._client.commit(
+                {
+                    self._theirs[partition]: (offset, self._metadata(partition.topic))
+                    for partition, offset in offsets.items()
+                }
+            )
         except (errors.KafkaError, KeyError) as error:
             raise BrokerError(type(error).__name__) from error
 
+    def _metadata(self, topic: str) -> str:
+        topic_id = self._ids.get(topic)
+        return ID + topic_id if topic_id else ""
+
     def end_offsets(self) -> Mapping[TopicPartition, int]:
         """See the port."""
-        assigned = self._client.assignment() if self._theirs else ()
-        ends = {ours: self._client.highwater(theirs) for ours, theirs in self._theirs.items() if theirs in assigned}
-        return {partition: end for partition, end in ends.items() if end is not None}
+        found = {}
+        for partition, one in self._theirs.items():
+            asked, fetched = self._ends.get(partition), self._fetched(one)
+            newest = max((end for end in (asked, fetched) if end is not None), key=lambda end: end[1], default=None)
+            if newest is not None:
+                found[partition] = newest[0]
+        return found
+
+    def _fetched(self, one: Theirs) -> tuple[int, float] | None:
+        """The end of a partition as its last fetch told it, and when that was, in seconds since the epoch."""
+        state = self._state(one)
+        if state is None or state.timestamp is None:
+            return None
+        end = state.lso if self._options.isolation_level == "read_committed" else state.highwater
+        return None if end is None or end < 0 else (end, state.timestamp / 1000)
 
     def silent_s(self) -> float:
         """See the port."""
-        assigned = self._client.assignment() if self._theirs else ()
-        answers = [self._client.last_poll_timestamp(asked) for asked in self._asked if asked in assigned]
-        heard = [answer / 1000 for answer in answers if answer is not None]
+        heard = [end[1] for end in map(self._fetched, self._asked) if end is not None]
         return max(0.0, time.time() - max(heard)) if heard else 0.0
+
+    def held_until(self) -> float:
+        """See the port."""
+        return self._membership.held_until if self._membership is not None else 0.0
 
     async def stop(self) -> None:
         """See the port."""
+        for task in list(self._tasks):
+            task.cancel()
         stopping = asyncio.ensure_future(self._client.stop())
         with suppress(errors.KafkaError):
             done, _ = await asyncio.wait([stopping], timeout=STOP_TIMEOUT_S)
@@ -151,64 +297,188 @@ class KafkaConsumer:
                 if not task.cancelled():  # aiokafka takes the end of its own tasks for one while Kafka is gone
                     task.result()
 
-    async def assigned(self, partitions: Collection[aiokafka.TopicPartition]) -> Mapping[TopicPartition, int]:
-        """Settles where each partition is read from; called by the listener."""
-        self._theirs = {TopicPartition(*partition): partition for partition in partitions}
-        committed = await asyncio.gather(*(self._client.committed(partition) for partition in partitions))
-        starts = dict(zip(partitions, committed, strict=True))
-        for partition, offset in starts.items():
-            if offset is None:
-                starts[partition] = await self._begin(partition)
-                self._client.seek(partition, starts[partition])
-        return {TopicPartition(*partition): offset for partition, offset in starts.items() if offset is not None}
+    async def revoked(self, partitions: Collection[Theirs]) -> None:
+        """Hands a revocation on; called by the client's listener."""
+        self._assignments += 1
+        if partitions:
+            await self._listener.revoked([TopicPartition(*one) for one in partitions])
+        self._theirs, self._next, self._ends = {}, {}, {}
+        self._suspects.clear()
 
-    async def _begin(self, partition: aiokafka.TopicPartition) -> int:
+    def assigned(self, partitions: Collection[Theirs]) -> None:
+        """Begins to open what was assigned; called by the client's listener, which must not wait.
+
+        While it runs no heartbeats are sent.
+        """
+        self._assignments += 1
+        self._theirs = {TopicPartition(*one): one for one in partitions}
+        self._next = {}
+        self._in_background(self._open(self._assignments))
+
+    async def _open(self, assignment: int) -> None:
+        """Settles where each partition of an assignment is read from, until all are or the assignment ends."""
+        assert self._membership is not None
+        pending, led, generation = set(self._theirs.values()), self._membership.leads(), self._membership.generation
+        again_s, told = OPEN_AGAIN_S, ""
+        while pending or led:
+            starts: dict[Theirs, int] = {}
+            try:
+                starts, refused = await self._starts(pending, led, generation)
+                led, problem = frozenset(), "; ".join(sorted({f"{error}" for error in refused.values()}))
+            except errors.KafkaError as error:
+                problem = f"{type(error).__name__}: {error}"
+            if assignment != self._assignments:
+                return
+            if problem and problem != told:
+                log.warning("cannot tell yet where to read from: %s", problem)
+            told = problem
+            self._begin(starts)
+            pending -= starts.keys()
+            if pending or led:
+                await asyncio.sleep(again_s)
+                again_s = min(OPEN_AGAIN_MAX_S, 2 * again_s)
+            if assignment != self._assignments:
+                return
+
+    async def _starts(
+        self, pending: Set[Theirs], led: Set[str], generation: int
+    ) -> tuple[dict[Theirs, int], dict[Theirs, Exception]]:
+        """Returns where the pending partitions start, as far as it is known, and the errors of those that tell none.
+
+        A partition starts at the group's commit. The first start is committed as well, by the leader of the group for
+        all partitions at once: so no commit means a partition that came later, whoever owns it and whatever was read.
+        """
+        assert self._membership is not None
+        asked = {*pending, *self._partitions_of(led)}
+        committed, refused = await self._membership.committed(asked)
+        self._note_ids(await self._membership.topic_ids({one.topic for one in asked}))
+        anew = [
+            one for one, (_, metadata) in committed.items() if one in pending and self._is_of_another(one, metadata)
+        ]
+        starts = {one: offset for one, (offset, _) in committed.items() if one in pending}
+        if anew:
+            self._tell_recreated({one.topic for one in anew} - self._recreated)
+            starts.update(await self._client.beginning_offsets(anew))
+        missing = [one for one in asked if one.topic in led and one not in committed and one not in refused]
+        if missing:
+            first = await self._first_starts(missing, {one.topic for one in committed} | self._recreated)
+            await self._membership.commit(first, self._metadata, generation=generation)
+            starts.update((one, offset) for one, offset in first.items() if one in pending)
+        return starts, refused
+
+    def _partitions_of(self, topics: Set[str]) -> Iterator[Theirs]:
+        for topic in topics:
+            for number in self._client.partitions_for_topic(topic) or ():
+                yield aiokafka.TopicPartition(topic, number)
+
+    async def _first_starts(self, partitions: Sequence[Theirs], known: Set[str]) -> dict[Theirs, int]:
+        """Chooses where partitions without a commit begin; those of topics that the group knows at their beginning."""
         position = self._stream.starting_position
-        if position != "trim_horizon" and not await self._is_new_group(partition.topic):
-            position = "trim_horizon"
-        if position == "at_timestamp":
-            stamp = self._stream.starting_timestamp
-            assert stamp is not None
-            found = (await self._client.offsets_for_times({partition: int(stamp.timestamp() * 1000)}))[partition]
-            if found is not None:
-                return int(found.offset)
-        read = self._client.beginning_offsets if position == "trim_horizon" else self._client.end_offsets
-        return int((await read([partition]))[partition])
+        new = [one for one in partitions if one.topic not in known and position != "trim_horizon"]
+        starts: dict[Theirs, int] = {}
+        if new and position == "at_timestamp":
+            assert self._stream.starting_timestamp is not None
+            stamp = int(self._stream.starting_timestamp.timestamp() * 1000)
+            found = await self._client.offsets_for_times(dict.fromkeys(new, stamp))
+            starts = {one: at.offset for one, at in found.items() if at is not None}
+        if ends := [one for one in new if one not in starts]:
+            starts.update(await self._client.end_offsets(ends))
+        if begins := [one for one in partitions if one not in starts]:
+            starts.update(await self._client.beginning_offsets(begins))
+        return starts
 
-    async def _is_new_group(self, topic: str) -> bool:
-        """Whether the group has committed nothing of a topic: else a partition without a commit was added later."""
-        numbers = self._client.partitions_for_topic(topic) or set()
-        commits = await asyncio.gather(
-            *(self._client.committed(aiokafka.TopicPartition(topic, number)) for number in numbers)
-        )
-        return all(commit is None for commit in commits)
+    def _begin(self, starts: Mapping[Theirs, int]) -> None:
+        for one, offset in starts.items():
+            self._client.seek(one, offset)
+            self._next[TopicPartition(*one)] = offset
+        if starts:
+            self._listener.assigned({TopicPartition(*one): offset for one, offset in starts.items()})
 
-    def fail(self, error: Exception) -> None:
+    def _is_of_another(self, one: Theirs, metadata: str) -> bool:
+        """Whether a commit is of a topic that had the same name."""
+        topic_id = self._ids.get(one.topic)
+        return metadata.startswith(ID) and topic_id is not None and metadata != ID + topic_id
+
+    def _note_ids(self, ids: Mapping[str, str]) -> None:
+        self._tell_recreated({topic for topic, one in ids.items() if self._ids.get(topic, one) != one})
+        self._ids.update(ids)
+
+    def _tell_recreated(self, topics: Collection[str]) -> None:
+        for topic in topics:
+            log.warning("topic %s was deleted and made anew: it is read from its beginning", topic)
+            self._recreated.add(topic)
+            self._listener.recreated(topic)
+
+    async def _watch(self) -> None:
+        """Looks after what no poll tells: topics that come and go, and the ends of partitions that are not read."""
+        ends_at = ids_at = 0.0
+        while True:
+            await asyncio.sleep(LOOK_S)
+            now = self._tick()
+            if not self._theirs:
+                self._client._client.force_metadata_update()
+            with suppress(errors.KafkaError, TimeoutError):
+                if now >= ends_at:
+                    ends_at = now + ENDS_S
+                    await self._ask_for_ends()
+                if now >= ids_at:
+                    ids_at = now + self._options.metadata_age_max_s
+                    await self._look_for_other_topics()
+
+    async def _ask_for_ends(self) -> None:
+        heard = time.time()
+        fetched = {one: self._fetched(one) for one in self._theirs.values()}
+        stale = [one for one, end in fetched.items() if end is None or heard - end[1] > ENDS_S]
+        for topic in sorted({one.topic for one in stale}):
+            with suppress(errors.KafkaError):
+                async with asyncio.timeout(ENDS_S):
+                    ends = await self._client.end_offsets([one for one in stale if one.topic == topic])
+                self._ends.update((TopicPartition(*one), (end, heard)) for one, end in ends.items())
+
+    async def _look_for_other_topics(self) -> None:
+        assert self._membership is not None
+        ids = await self._membership.topic_ids({one.topic for one in self._theirs.values()})
+        if any(self._ids.get(topic, one) != one for topic, one in ids.items()):
+            self._membership.rejoin()  # what was done of the old one is committed as its own; then all is opened anew
+
+    def fail(self, error: BaseException) -> None:
         """Makes the next poll raise: aiokafka only logs what its listener raises."""
-        self._failure = error if isinstance(error, BrokerError) else BrokerError(f"{type(error).__name__}: {error}")
+        self._failure = error if isinstance(error, StreamprocError) else BrokerError(f"{type(error).__name__}: {error}")
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is not typed
-    def __init__(self, consumer: KafkaConsumer, listener: RebalanceListener) -> None:
+    def __init__(self, consumer: KafkaConsumer) -> None:
         self._consumer = consumer
-        self._listener = listener
 
-    async def on_partitions_revoked(self, revoked: Collection[aiokafka.TopicPartition]) -> None:
-        if not revoked:  # the first join
-            return
+    async def on_partitions_revoked(self, revoked: Collection[Theirs]) -> None:
         try:
-            await self._listener.revoked([TopicPartition(*partition) for partition in revoked])
+            await self._consumer.revoked(revoked)
         except Exception as error:
             self._consumer.fail(error)
             raise
 
-    async def on_partitions_assigned(self, assigned: Collection[aiokafka.TopicPartition]) -> None:
+    def on_partitions_assigned(self, assigned: Collection[Theirs]) -> None:
         try:
-            await self._listener.assigned(await self._consumer.assigned(assigned))
+            self._consumer.assigned(assigned)
         except Exception as error:
             self._consumer.fail(error)
             raise
 
 
-def _batch_of(partition: TopicPartition, records: Sequence[Any]) -> RecordBatch:
-    return RecordBatch(partition, records, next_offset=records[-1].offset + 1, nbytes=size_of(records))
+def _names(error: errors.KafkaError) -> Set[str]:
+    """The topics that an error names."""
+    named = error.args[0] if error.args else ()
+    return {named} if isinstance(named, str) else set(named)
+
+
+def _gone(partition: TopicPartition, offset: int) -> PartitionStopped:
+    topic, number = partition
+    detail = (
+        f"offset {offset} is not, or no longer, in the log; stop the group and say where it goes on:"
+        f" streamproc offsets set {topic} {number} earliest"
+    )
+    return PartitionStopped(partition, "offset_out_of_range", detail)
+
+
+def _denied(partition: TopicPartition) -> PartitionStopped:
+    return PartitionStopped(partition, "not_authorized", f"this user may not read topic {partition.topic}")

@@ -36,6 +36,11 @@ OVERHEAD_BYTES = 200
 """What a record holds in memory besides its bytes, about."""
 
 
+def bound(client: aiokafka.AIOKafkaConsumer, max_bytes: int) -> None:
+    """Limits what the next `getmany` of a client takes out of its buffer; the rest stays there."""
+    client._fetcher._records.left = max_bytes
+
+
 def install(client: aiokafka.AIOKafkaConsumer, *, with_keys: bool) -> bool:
     """Makes `getmany` of a started, not yet subscribed consumer return batches; False if its version is not known.
 
@@ -44,6 +49,7 @@ def install(client: aiokafka.AIOKafkaConsumer, *, with_keys: bool) -> bool:
     if not aiokafka.__version__.startswith(TESTED):
         return False
     fetcher.MemoryRecords = _Log
+    fetcher.FetchResult = _Result
     client._fetcher._records = _Buffer(client._fetcher, with_keys)
     client._fetcher._prefetch_backoff = CONSUMED_WITHIN_S
     return True
@@ -96,6 +102,29 @@ class _Bytes:
         return list(MemoryRecords(self.head + self.body).next_batch())
 
 
+class _Result(FetchResult):  # type: ignore[misc]
+    """What was fetched of a partition: the client's own class, which gives no more than what is left of a poll."""
+
+    buffer: "_Buffer | None" = None
+    _partition_records: Any
+
+    def getall(self, max_records: int | None = None) -> list[Any]:
+        if self.buffer is None:  # of another consumer, which reads record by record
+            return list(super().getall(max_records))
+        taken: list[RecordBatch | PartitionStopped] = []
+        if self.buffer.left <= 0 or not self.check_assignment(self._topic_partition) or not self.has_more():
+            return taken
+        for item in self._partition_records:
+            taken.append(item)
+            self.buffer.left -= item.nbytes if isinstance(item, RecordBatch) else 0
+            if self.buffer.left <= 0:
+                break
+        self._update_position()
+        if self.buffer.left > 0:
+            self._partition_records = None
+        return taken
+
+
 class _Buffer(OrderedDict[Any, Any]):
     """The fetcher's buffer, partition -> result: what is put in gets the iterator below.
 
@@ -105,14 +134,16 @@ class _Buffer(OrderedDict[Any, Any]):
 
     def __init__(self, fetcher: Any, with_keys: bool) -> None:
         super().__init__()
+        self.left = 0
         self._fetcher = fetcher
         self._with_keys = with_keys
         self._wait_ms = fetcher._fetch_max_wait_ms
 
     def __setitem__(self, partition: Any, result: Any) -> None:
-        if type(result) is FetchResult:
+        if type(result) is _Result:
             unpacked = result._partition_records
             unpacked._records_iterator = _batches(unpacked, self._with_keys)
+            result.buffer = self
         super().__setitem__(partition, result)
         self._fetcher._fetch_max_wait_ms = SHORT_WAIT_MS
 
@@ -140,12 +171,19 @@ def _batches(fetched: Any, with_keys: bool) -> Iterator[RecordBatch | PartitionS
                 raise CorruptRecordException("its checksum is wrong")
             records = None if _is_hidden(fetched, batch) else _unread(raw, batch, fetched.next_fetch_offset, with_keys)
         except Exception as error:  # whatever a codec, or the client for want of a check, may raise
-            detail = f"the batch at offset {fetched.next_fetch_offset}: {type(error).__name__}: {error}"
-            yield PartitionStopped(partition, "unreadable_batch", detail)
+            offset = fetched.next_fetch_offset
+            what = f"the batch at offset {offset}: {type(error).__name__}: {error}"
+            yield PartitionStopped(partition, "unreadable_batch", past(partition, offset, what))
             return
-        fetched.next_fetch_offset = batch.next_offset
+        start, fetched.next_fetch_offset = fetched.next_fetch_offset, batch.next_offset
         nbytes = _held_bytes(raw, batch, records) if records else 0
-        yield RecordBatch(partition, records or (), next_offset=batch.next_offset, nbytes=nbytes)
+        yield RecordBatch(partition, records or (), start=start, next_offset=batch.next_offset, nbytes=nbytes)
+
+
+def past(partition: TopicPartition, offset: int, what: str) -> str:
+    """Says how to go past something in the log that cannot be read."""
+    topic, number = partition
+    return f'{what}; to leave it out, stop the group and run: streamproc skip {topic} {number} {offset} --reason "..."'
 
 
 def _unread(raw: _Bytes, batch: Any, start: int, with_keys: bool) -> Records:
@@ -223,6 +261,7 @@ def _joined(batches: Sequence[RecordBatch]) -> RecordBatch:
     return RecordBatch(
         batches[0].partition,
         Joined([batch.records for batch in batches]),
+        start=batches[0].start,
         next_offset=batches[-1].next_offset,
         nbytes=sum(batch.nbytes for batch in batches),
     )

@@ -32,6 +32,9 @@ class KafkaOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     poll_interval_max_s: Annotated[float, Meta(ge=1, le=86400)] = 300.0
     fetch_bytes_max: Annotated[int, Meta(ge=1, description="of one answer of one broker")] = 16_777_216
     partition_fetch_bytes_max: Annotated[int, Meta(ge=1, description="of one partition in it")] = 1_048_576
+    metadata_age_max_s: Annotated[
+        float, Meta(ge=1, le=3600, description="how soon new partitions and topics made anew are seen")
+    ] = 30.0
     isolation_level: Literal["read_uncommitted", "read_committed"] = "read_committed"
     record_batches: Annotated[
         bool, Meta(description="read whole record batches, by private parts of the client; false: record by record")
@@ -47,6 +50,7 @@ def client_options(options: KafkaOptions) -> dict[str, Any]:
     found: dict[str, Any] = {
         "bootstrap_servers": options.bootstrap_servers,
         "client_id": options.client_id,
+        "metadata_max_age_ms": int(options.metadata_age_max_s * 1000),
         "security_protocol": options.security_protocol,
     }
     if options.security_protocol.endswith("SSL"):

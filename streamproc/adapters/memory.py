@@ -5,6 +5,7 @@ effect: the default does nothing, a simulation overrides them to delay, refuse o
 """
 
 import asyncio
+import math
 import zlib
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -140,8 +141,17 @@ class Group:
             await asyncio.gather(*(member.give_up() for member in self.members))
             members = [member for member in self.members if member.listener is not None]
             topics = {topic for member in members for topic in member.topics}
+            if members:
+                self._begin(topics, members[0].starting_position)
             for number, member in enumerate(members):
                 await member.take_over(self._broker.partitions(topics)[number :: len(members)])
+
+    def _begin(self, topics: Collection[str], starting_position: str) -> None:
+        """Commits where partitions without a commit begin: of a topic the group knows, at their beginning."""
+        known = {partition.topic for partition in self.committed}
+        for partition in self._broker.partitions(topics):
+            at_end = starting_position == "latest" and partition.topic not in known
+            self.committed.setdefault(partition, len(self._broker.log(partition)) if at_end else 0)
 
 
 class MemoryConsumer:
@@ -151,11 +161,11 @@ class MemoryConsumer:
         self, broker: MemoryBroker, *, group: str, topics: Sequence[str], starting_position: str = "trim_horizon"
     ) -> None:
         self.topics = topics
+        self.starting_position = starting_position
         self.listener: RebalanceListener | None = None
         self.positions: dict[TopicPartition, int] = {}
         self._broker = broker
         self._group = broker.group(group)
-        self._starting_position = starting_position
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, listener: RebalanceListener) -> None:
@@ -180,31 +190,31 @@ class MemoryConsumer:
 
     async def take_over(self, partitions: Collection[TopicPartition]) -> None:
         """Gets partitions: a rebalance ends."""
-        starts = {partition: self._start_of(partition) for partition in partitions}
-        self.positions = dict(starts)
+        self.positions = {partition: self._group.committed[partition] for partition in partitions}
         if self.listener is not None:
-            await self.listener.assigned(starts)
-
-    def _start_of(self, partition: TopicPartition) -> int:
-        committed = self._group.committed.get(partition)
-        if committed is not None:
-            return committed
-        is_new = not any(known.topic == partition.topic for known in self._group.committed)
-        return len(self._broker.log(partition)) if self._starting_position == "latest" and is_new else 0
+            self.listener.assigned(dict(self.positions))
 
     async def poll(
-        self, partitions: Collection[TopicPartition], timeout_s: float
+        self, partitions: Collection[TopicPartition], timeout_s: float, *, max_bytes: int
     ) -> Sequence[RecordBatch | PartitionStopped]:
         """See the port."""
-        polled = self._fetch(partitions)
+        positions = self.positions
+        polled = self._fetch(partitions, max_bytes)
         if not polled and timeout_s > 0:
             await self._broker.appended(timeout_s)
-            polled = self._fetch(partitions)
+            polled = self._fetch(partitions, max_bytes) if self.positions is positions else []
         return polled
 
-    def _fetch(self, partitions: Collection[TopicPartition]) -> list[RecordBatch | PartitionStopped]:
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        """See the port."""
+        if partition in self.positions:
+            self.positions[partition] = offset
+
+    def _fetch(self, partitions: Collection[TopicPartition], max_bytes: int) -> list[RecordBatch | PartitionStopped]:
         polled: list[RecordBatch | PartitionStopped] = []
         for partition in partitions:
+            if max_bytes <= 0:
+                break
             position = self.positions.get(partition)
             if position is None:
                 continue
@@ -212,8 +222,10 @@ class MemoryConsumer:
             if position > len(log):
                 polled.append(PartitionStopped(partition, "offset_out_of_range", f"offset {position} is gone"))
             elif records := log[position : position + POLL_RECORDS_MAX]:
-                self.positions[partition] = position + len(records)
-                polled.append(_batch(partition, records))
+                batch = _batch(partition, records)
+                self.positions[partition] = batch.next_offset
+                max_bytes -= batch.nbytes
+                polled.append(batch)
         return polled
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
@@ -233,6 +245,10 @@ class MemoryConsumer:
     def silent_s(self) -> float:
         """See the port: it always answers."""
         return 0.0
+
+    def held_until(self) -> float:
+        """See the port: sessions do not end here."""
+        return math.inf
 
     async def stop(self) -> None:
         """See the port."""
@@ -284,4 +300,4 @@ class MemoryProducer:
 
 def _batch(partition: TopicPartition, records: Sequence[Record]) -> RecordBatch:
     nbytes = sum(len(record.value or b"") + 200 for record in records)
-    return RecordBatch(partition, records, next_offset=records[-1].offset + 1, nbytes=nbytes)
+    return RecordBatch(partition, records, start=records[0].offset, next_offset=records[-1].offset + 1, nbytes=nbytes)

@@ -56,6 +56,8 @@ NAMES = {
         Metric("streamproc_rebalances_total", "counter", (), "Rebalances."),
         Metric("streamproc_rebalance_drain_seconds", "histogram", (), "How long calls were waited for."),
         Metric("streamproc_commit_failures_total", "counter", ("error",), "Failed commits."),
+        Metric("streamproc_rereads_total", "counter", (), "Batches that came out of place and were read again."),
+        Metric("streamproc_topics_recreated_total", "counter", ("topic",), "Topics deleted and made anew."),
         Metric("streamproc_event_loop_lag_seconds", "histogram", (), "How late the event loop came back."),
         Metric(
             "streamproc_http_requests_total", "counter", ("function", "status"), "Requests by status; 499: caller left."
@@ -119,6 +121,7 @@ class Metrics:
         self.lags = Durations()
         self.commit_failures: Counter[tuple[str, ...]] = Counter()
         self.abandoned: Counter[tuple[str, ...]] = Counter()
+        self.recreated: Counter[tuple[str, ...]] = Counter()
         self._error = Bounded()
 
     def rebalanced(self, drain_s: float) -> None:
@@ -128,6 +131,10 @@ class Metrics:
     def commit_failed(self, error: str) -> None:
         """A commit was not acknowledged; `error` is the type name."""
         self.commit_failures[(self._error(error),)] += 1
+
+    def topic_recreated(self, topic: str) -> None:
+        """A topic was deleted and made anew."""
+        self.recreated[(topic,)] += 1
 
     def loop_lagged(self, seconds: float) -> None:
         """The event loop came back this much late."""
@@ -192,6 +199,7 @@ class _Collector:
             self._outcomes, self._progress_at = records.total(), self._now()
         yield plain("streamproc_records_total", records)
         yield plain("streamproc_dlq_records_total", letters)
+        yield plain("streamproc_rereads_total", {(): sum(one.rereads for one in snapshots)})
         yield plain("streamproc_inflight_records", {(): sum(one.in_flight_records for one in snapshots)})
         yield plain("streamproc_inflight_bytes", {(): sum(one.in_flight_bytes for one in snapshots)})
 
@@ -258,6 +266,7 @@ def _rare(metrics: Metrics) -> Iterator[Family]:
     yield plain("streamproc_rebalances_total", {(): sum(metrics.drains.counts)})
     yield plain("streamproc_commit_failures_total", metrics.commit_failures)
     yield plain("streamproc_abandoned_calls_total", metrics.abandoned)
+    yield plain("streamproc_topics_recreated_total", metrics.recreated)
     yield plain("streamproc_build_info", {(_version(), platform.python_version()): 1})
 
 

@@ -21,6 +21,7 @@ from streamproc.model import (
     Failure,
     PartitionStopped,
     Poison,
+    RecordBatch,
     Reject,
     RetryLater,
     Snapshot,
@@ -29,6 +30,12 @@ from streamproc.model import (
 
 Outcome = RetryLater | Reject | Failure | None
 """How a call ended for one record; None is done."""
+
+
+STOPPED_AGAIN_S = 30.0
+"""A partition that the client could not read is asked for again after so long: what stopped it may have ended."""
+QUIET_S = 5.0
+"""One that was asked for again and says nothing for so long is no longer stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +48,29 @@ class Due:
 
 
 class Engine:
-    """See the module's docstring. `draw` returns a number from [0, 1), for the jitter of retries."""
+    """See the module's docstring.
 
-    def __init__(self, plans: Sequence[FunctionPlan], limits: Limits, draw: Callable[[], float]) -> None:
+    `draw` returns a number from [0, 1), for the jitter of retries; `wall` the time of day, which alone says how old a
+    record is: its timestamp was taken from a clock that may be set.
+    """
+
+    def __init__(
+        self, plans: Sequence[FunctionPlan], limits: Limits, draw: Callable[[], float], wall: Callable[[], float]
+    ) -> None:
         self.functions = [Function(plan) for plan in plans]
         self.ledgers: dict[TopicPartition, Ledger] = {}
         self._counts = Counts()
         self.epoch = 0
         self._limits = limits
         self._draw = draw
+        self._wall = wall
         self._letters = Letters()
         self._gates: dict[TopicPartition, Gate] = {}
         self._bytes = Gate(limits.total_bytes)
         self._stopped: dict[TopicPartition, PartitionStopped] = {}
+        self._again_at: dict[TopicPartition, float] = {}
+        self._asked_at: dict[TopicPartition, float] = {}
+        self._rereads = 0
         self._draining: set[TopicPartition] = set()
         self._commit_at = 0.0
 
@@ -104,24 +121,55 @@ class Engine:
             if ledger is not None:
                 ledger.close()
             self._gates.pop(partition, None)
-            self._stopped.pop(partition, None)
+            self._reads_on(partition)
             self._draining.discard(partition)
 
-    def stop(self, stopped: PartitionStopped) -> None:
-        """The client cannot read on in a partition; it is not asked for any more."""
-        if stopped.partition in self.ledgers:
-            self._stopped[stopped.partition] = stopped
+    def stop(self, stopped: PartitionStopped, now: float) -> bool:
+        """Leaves a partition out that the client cannot read, for a while. True if that is news."""
+        partition = stopped.partition
+        if partition not in self.ledgers:
+            return False
+        is_news = self._stopped.get(partition) != stopped
+        self._stopped[partition] = stopped
+        self._again_at[partition] = now + STOPPED_AGAIN_S
+        self._asked_at.pop(partition, None)
+        return is_news
+
+    def _reads_on(self, partition: TopicPartition) -> None:
+        self._stopped.pop(partition, None)
+        self._again_at.pop(partition, None)
+        self._asked_at.pop(partition, None)
+
+    def to_ask_again(self, now: float) -> dict[TopicPartition, int]:
+        """Stopped partitions whose time has come, each with the offset to read from. They are wanted from now on."""
+        for partition in [partition for partition, at in self._asked_at.items() if at + QUIET_S <= now]:
+            self._reads_on(partition)
+        due = [partition for partition, at in self._again_at.items() if at <= now]
+        for partition in due:
+            del self._again_at[partition]
+            self._asked_at[partition] = now
+        return {partition: self.ledgers[partition].admitted for partition in due}
 
     def wanted(self) -> list[TopicPartition]:
         """The partitions to read on. Those whose records pile up are left out until half of them are settled."""
         if not self._bytes.observe(sum(ledger.nbytes for ledger in self.ledgers.values())):
             return []
-        return [partition for partition, ledger in self.ledgers.items() if not self._why_blocked(ledger)]
+        return [
+            partition
+            for partition, ledger in self.ledgers.items()
+            if partition not in self._again_at and not self._why_held_back(ledger)
+        ]
+
+    def room(self) -> int:
+        """Bytes that may be read before all that is held reaches its bound, at least 1."""
+        return max(1, self._limits.total_bytes - sum(ledger.nbytes for ledger in self.ledgers.values()))
 
     def _why_blocked(self, ledger: Ledger) -> str:
+        stopped = self._stopped.get(ledger.partition)
+        return self._why_held_back(ledger) if stopped is None else stopped.reason
+
+    def _why_held_back(self, ledger: Ledger) -> str:
         partition = ledger.partition
-        if partition in self._stopped:
-            return self._stopped[partition].reason
         if partition in self._draining:
             return "draining"
         if self._letters.blocked(partition):
@@ -130,24 +178,37 @@ class Engine:
             return "span"
         return "" if self._gates[partition].observe(ledger.unsettled) else "records"
 
-    def admit(self, routed: Sequence[Routed], now: float) -> None:
-        """Enters batches in offset order. What belongs to no open ledger is ignored."""
-        for one in routed:
-            ledger = self.ledgers.get(one.decoded.batch.partition)
-            if ledger is None or ledger.admitted >= one.decoded.batch.next_offset:
-                continue
-            if ledger.partition in self._draining:  # a poll that was under way; its records come again
-                continue
-            entry = ledger.admit(one.decoded, now=now)
-            for index, count in one.shared.items():
-                entry.expect(index, count)
-            for number, indexes in one.calls:
-                self.functions[number].admit(entry, indexes, now)
-            for index in one.poison:
-                self._bury_poison(entry, index, now)
-            if one.ignored:
-                self._counts.skipped(ledger.partition.topic, one.ignored.values())
-                ledger.settle(entry, one.ignored)
+    def takes(self, batch: RecordBatch) -> bool:
+        """Whether a batch may be admitted. A partition that is given up takes nothing: its records come again."""
+        ledger = self.ledgers.get(batch.partition)
+        return ledger is not None and ledger.partition not in self._draining and batch.start == ledger.admitted
+
+    def reread(self, partition: TopicPartition) -> int | None:
+        """Counts a batch that did not start where its partition stands; returns the offset to read from instead.
+
+        None where the partition is not read on: its next assignment says where it begins.
+        """
+        ledger = self.ledgers.get(partition)
+        if ledger is None or partition in self._draining:
+            return None
+        self._rereads += 1
+        return ledger.admitted
+
+    def admit(self, one: Routed, now: float) -> None:
+        """Enters a batch that the engine `takes`."""
+        ledger = self.ledgers[one.decoded.batch.partition]
+        entry = ledger.admit(one.decoded, now=now)
+        if self._stopped:
+            self._reads_on(ledger.partition)
+        for index, count in one.shared.items():
+            entry.expect(index, count)
+        for number, indexes in one.calls:
+            self.functions[number].admit(entry, indexes, now)
+        for index in one.poison:
+            self._bury_poison(entry, index, now)
+        if one.ignored:
+            self._counts.skipped(ledger.partition.topic, one.ignored.values())
+            ledger.settle(entry, one.ignored)
 
     def _bury_poison(self, entry: Entry, index: int, now: float) -> None:
         poison = entry.events[index]
@@ -218,9 +279,7 @@ class Engine:
         if isinstance(outcome, Reject):
             self._bury(function, work, outcome.reason, Failure("Reject", outcome.detail))
             return None
-        stamp = work.entry.batch.records[work.index].timestamp
-        born = work.entry.since if stamp is None or stamp < 0 else stamp / 1000
-        verdict = decide(function.plan.retry, work.attempt, age_s=now - born, draw=self._draw)
+        verdict = decide(function.plan.retry, work.attempt, age_s=self._age_s(function, work, now), draw=self._draw)
         if isinstance(verdict, GiveUp):
             failure = outcome if isinstance(outcome, Failure) else Failure("RetryLater", outcome.detail)
             self._bury(function, work, verdict.condition, failure)
@@ -228,6 +287,13 @@ class Engine:
         self._counts.records[topic, function.plan.event_type, "retried"] += 1
         work.attempt += 1
         return outcome.after_s if isinstance(outcome, RetryLater) else verdict.delay_s
+
+    def _age_s(self, function: Function, work: Work, now: float) -> float:
+        """Seconds since the record was stamped, or since it was read where it has no timestamp."""
+        if function.plan.retry.age_max_s < 0:
+            return 0.0
+        stamp = work.entry.batch.records[work.index].timestamp
+        return now - work.entry.since if stamp is None or stamp < 0 else self._wall() - stamp / 1000
 
     def _bury(self, function: Function, work: Work, condition: str, failure: Failure) -> None:
         letter = Letter(
@@ -289,6 +355,7 @@ class Engine:
             functions=[function.snapshot() for function in self.functions],
             records=dict(records),
             dead_letters=dict(self._counts.conditions),
+            rereads=self._rereads,
             in_flight_records=sum(ledger.unsettled for ledger in self.ledgers.values()),
             in_flight_bytes=sum(ledger.nbytes for ledger in self.ledgers.values()),
         )

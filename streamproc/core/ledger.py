@@ -5,6 +5,7 @@ an Entry keeps, for each record of the batch, how many functions still have to s
 batch are left. Entries stand in offset order. The prefix that may be committed ends at the first record with
 something pending; whole entries are passed without a look at their records, so settling costs two subtractions.
 
+CONTIGUOUS: an entry starts where the one before it ended, so that the ledger takes all that the log holds, or raises.
 SAFE-COMMIT: `position()` never passes an unsettled record. EXACT-SETTLE: settling a settled record raises.
 FENCED: a closed ledger ignores what still comes in. Offsets without a record (compaction, transaction markers) are
 passed with the batch that follows or contains them.
@@ -70,12 +71,11 @@ class Ledger:
         self.entries: deque[Entry] = deque()
 
     def admit(self, decoded: Decoded, *, now: float) -> Entry:
-        """Enters a batch. Its offsets lie at or above all admitted before."""
+        """Enters a batch, which must start where the ledger stands (CONTIGUOUS)."""
         batch = decoded.batch
-        offsets = batch.offsets
-        if (offsets and offsets[0] < self.admitted) or batch.next_offset < self.admitted:
+        if batch.start != self.admitted:
             raise AssertionError(
-                f"{self.partition}: batch ending at {batch.next_offset} after {self.admitted} were admitted"
+                f"{self.partition}: a batch read from {batch.start} after {self.admitted} was admitted"
             )
         entry = Entry(self, decoded, since=now)
         self.admitted = batch.next_offset

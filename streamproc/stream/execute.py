@@ -86,17 +86,17 @@ class Executor:
 
     async def _work_on_records(self, slot: Slot, more: int) -> None:
         function, engine, run, call = self._function, self._engine, self._run, self._call
-        lanes, calls, tick = function.lanes, function.calls, self._run.tick
+        lanes, calls, tick, holds = function.lanes, function.calls, self._run.tick, self._parts.holds
         self._spread(more)
         since = ended = tick()
-        give_way_at = since + SLICE_S
+        give_way_at = since + SLICE_S if holds() else 0.0
         while True:
             if not lanes.ready or ended > give_way_at:
                 function.calls_sum_s += ended - since
                 slot.started = 0.0
-                await (asyncio.sleep(0) if lanes.ready else self._wait_for_work())
+                await (asyncio.sleep(0) if lanes.ready and holds() else self._wait_for_work())
                 since = ended = tick()
-                give_way_at = since + SLICE_S
+                give_way_at = since + SLICE_S if holds() else 0.0
                 continue
             work = lanes.take()
             entry, index = work.entry, work.index
@@ -126,7 +126,7 @@ class Executor:
         function, engine, run = self._function, self._engine, self._run
         since = run.tick()
         while True:
-            batch = function.batcher.take(run.now())
+            batch = function.batcher.take(run.now()) if self._parts.holds() else None
             if batch is None:
                 await self._wait_for_work()
                 since = run.tick()
@@ -259,11 +259,15 @@ class Executor:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the executors of a pipeline share. `failed` is told of each call that failed, with the function's name."""
+    """What the executors of a pipeline share.
+
+    `failed` is told of each call that failed, with the function's name. While `holds` says no, no call begins.
+    """
 
     producer: Producer
     observer: Observer
     spawn: Callable[[Any], "asyncio.Task[None]"]
+    holds: Callable[[], bool]
     kick: Callable[[], None]
     failed: Callable[[str, BaseException], None]
     mask: Callable[[str], str]

@@ -12,6 +12,7 @@ the next owner.
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
@@ -42,7 +43,8 @@ WATCH_S = 0.1
 class Surroundings:
     """What a pipeline is given from outside.
 
-    `now` is in seconds since the epoch and never goes backwards; `tick` counts seconds and times the calls.
+    `now` is in seconds since the epoch and never goes backwards; `wall` is the time of day, which may be set; `tick`
+    counts seconds and times the calls.
     """
 
     consumer: Consumer
@@ -54,6 +56,7 @@ class Surroundings:
     draw: Callable[[], float] = random.random
     mask: Callable[[str], str] = str
     tick: Callable[[], float] = perf_counter
+    wall: Callable[[], float] = time.time
 
 
 class Pipeline:
@@ -68,9 +71,11 @@ class Pipeline:
             span=options.span_max,
             commit_interval_s=options.commit_interval_s,
         )
-        self.engine = Engine([plan(function) for function in functions], limits, around.draw)
+        self.engine = Engine([plan(function) for function in functions], limits, around.draw, around.wall)
         self._stages = {topic: _stages(functions, options, topic) for topic in options.topics}
-        self._source = Source(around.consumer, self.engine, admit=self._admit)
+        self._source = Source(
+            around.consumer, self.engine, admit=self._admit, now=around.now, holds=self._holds_partitions
+        )
         self._settler = Settler(
             self.engine,
             around.consumer,
@@ -78,6 +83,7 @@ class Pipeline:
             letters=DeadLetterOptions(options.dead_letter_topic, options.dead_letter_headers, around.group),
             commit_timeout_s=options.commit_timeout_s,
             now=around.now,
+            holds=self._holds_partitions,
             observer=around.observer,
         )
         self._tasks: asyncio.TaskGroup | None = None
@@ -91,6 +97,7 @@ class Pipeline:
             around.producer,
             around.observer,
             spawn=self._spawn,
+            holds=self._holds_partitions,
             kick=self._settler.kick,
             failed=self._log_failure,
             mask=around.mask,
@@ -114,7 +121,7 @@ class Pipeline:
 
     async def run(self) -> None:
         """Until `stop` has ended it. Raises what made it impossible to go on; the partitions are released then, too."""
-        await self._around.consumer.start(RebalanceListener(revoked=self.revoked, assigned=self.assigned))
+        await self._around.consumer.start(self._listener())
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
@@ -134,6 +141,15 @@ class Pipeline:
                 executor.close()
             await self._around.consumer.stop()
 
+    def _listener(self) -> RebalanceListener:
+        return RebalanceListener(
+            revoked=self.revoked, assigned=self.assigned, recreated=self._around.observer.topic_recreated
+        )
+
+    def _holds_partitions(self) -> bool:
+        """Whether the group surely holds the partitions for this member; if not, nothing more may begin."""
+        return self._around.tick() < self._around.consumer.held_until()
+
     async def stop(self, grace_s: float) -> bool:
         """Drains and ends `run`. False when calls still ran after `grace_s` seconds: their records come again."""
         self._source.stopping = True
@@ -149,7 +165,7 @@ class Pipeline:
     def _admit(self, batch: RecordBatch) -> None:
         decoder, router = self._stages[batch.partition.topic]
         routed = router.route(decoder.decode(batch))
-        self.engine.admit([routed], self._around.now())
+        self.engine.admit(routed, self._around.now())
         for number, _ in routed.calls:
             self._executors[number].wake_if_ready()
         if routed.poison or any(self._executors[number].waits_for_time for number, _ in routed.calls):
@@ -168,7 +184,7 @@ class Pipeline:
             for executor in self._executors:
                 executor.check()
 
-    async def assigned(self, starts: Mapping[TopicPartition, int]) -> None:
+    def assigned(self, starts: Mapping[TopicPartition, int]) -> None:
         """Called by the consumer: partitions came, with the offset each begins at."""
         log.info("assigned %d partitions", len(starts))
         self.engine.assign(starts)
@@ -187,6 +203,8 @@ class Pipeline:
         self._wake_ready()
         self._settler.kick()
         while (busy := self.engine.draining(partitions, deadline)) and self._around.now() < deadline:
+            if not self._holds_partitions():  # they may be another member's by now: only what has begun may end
+                self.engine.cease(partitions)
             await asyncio.sleep(DRAIN_TICK_S)
         self.engine.cease(partitions)
         await self._settler.finish(partitions)

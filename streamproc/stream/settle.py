@@ -32,6 +32,7 @@ class Settler:
         letters: DeadLetterOptions,
         commit_timeout_s: float,
         now: Callable[[], float],
+        holds: Callable[[], bool],
         observer: Observer,
     ) -> None:
         self._engine = engine
@@ -40,6 +41,7 @@ class Settler:
         self._letters = letters
         self._commit_timeout_s = commit_timeout_s
         self._now = now
+        self._holds = holds
         self._observer = observer
         self._kicked = asyncio.Event()
         self._committing = asyncio.Lock()
@@ -58,7 +60,7 @@ class Settler:
     async def _look(self, resumed: Callable[[], None]) -> None:
         while True:
             self._kicked.clear()
-            due = self._engine.due(self._now(), 0 if self._sending else LETTERS_MAX)
+            due = self._engine.due(self._now(), LETTERS_MAX if self._holds() and not self._sending else 0)
             resumed()
             if due.letters:
                 self._sending = True
@@ -114,7 +116,7 @@ class Settler:
         What is due is asked again when it is this commit's turn: a partition may have been given up meanwhile.
         """
         async with self._committing:
-            due = self._engine.commits()
+            due = self._engine.commits() if self._holds() else {}
             offsets = {partition: due[partition] for partition in offsets if partition in due}
             if not offsets:
                 return

@@ -1,7 +1,8 @@
 """Stage 1: polls the partitions that are wanted and hands on what comes, in lists.
 
 It polls for ever, also when nothing is wanted, because a member that does not poll is thrown out of its group; and it
-never waits for a handler.
+never waits for a handler. A batch that does not start where its partition stands is not handed on: the consumer is
+sent back to where it does (CONTIGUOUS).
 """
 
 import asyncio
@@ -22,12 +23,25 @@ KEEPALIVE_S = 1.0
 
 
 class Source:
-    """The intake of one pipeline. `admit` gets one batch at a time; the loop may run between two."""
+    """The intake of one pipeline. `admit` gets one batch at a time; the loop may run between two.
 
-    def __init__(self, consumer: Consumer, engine: Engine, *, admit: Callable[[RecordBatch], None]) -> None:
+    `now` is in seconds since the epoch; `holds` says whether the partitions are surely this member's.
+    """
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        engine: Engine,
+        *,
+        admit: Callable[[RecordBatch], None],
+        now: Callable[[], float],
+        holds: Callable[[], bool],
+    ) -> None:
         self._consumer = consumer
         self._engine = engine
         self._admit = admit
+        self._now = now
+        self._holds = holds
         self.stopping = False
 
     async def run(self) -> None:
@@ -35,25 +49,27 @@ class Source:
         loop = asyncio.get_running_loop()
         keepalive_at = 0.0
         while not self.stopping:
-            wanted = self._engine.wanted()
+            for partition, offset in self._engine.to_ask_again(self._now()).items():
+                self._consumer.seek(partition, offset)
+            wanted = self._engine.wanted() if self._holds() else ()
             if wanted:
                 held_back = len(wanted) < len(self._engine.ledgers)
-                polled = await self._consumer.poll(wanted, POLL_SOME_S if held_back else POLL_S)
-                await self._take_in(polled)
+                wait_s = POLL_SOME_S if held_back else POLL_S
+                await self._take_in(await self._consumer.poll(wanted, wait_s, max_bytes=self._engine.room()))
             elif loop.time() >= keepalive_at:
                 keepalive_at = loop.time() + KEEPALIVE_S
-                await self._consumer.poll((), 0)
+                await self._consumer.poll((), 0, max_bytes=1)
             else:
                 await asyncio.sleep(FULL_S)
 
     async def _take_in(self, polled: Sequence[RecordBatch | PartitionStopped]) -> None:
-        epoch = self._engine.epoch
         for item in polled:
-            if self._engine.epoch != epoch:
-                return
             if isinstance(item, PartitionStopped):
-                log.error("%s-%d is stopped, %s: %s", *item.partition, item.reason, item.detail)
-                self._engine.stop(item)
-            else:
+                if self._engine.stop(item, self._now()):
+                    log.error("%s-%d is not read on, %s: %s", *item.partition, item.reason, item.detail)
+            elif self._engine.takes(item):
                 self._admit(item)
                 await asyncio.sleep(0)
+            elif (offset := self._engine.reread(item.partition)) is not None:
+                log.debug("%s-%d: a batch from %d on, not %d", *item.partition, item.start, offset)
+                self._consumer.seek(item.partition, offset)

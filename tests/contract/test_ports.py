@@ -90,17 +90,36 @@ async def test_a_group_goes_on_where_it_has_committed(world: World, producer: Pr
     assert [record.offset for record in second.polled[TopicPartition(world.topic, 0)]] == [4, 5, 6, 7, 8, 9]
 
 
-async def test_latest_begins_at_the_end_but_only_for_a_new_group(
-    world: World, producer: Producer, stack: AsyncExitStack
-) -> None:
+async def test_where_a_group_began_is_remembered(world: World, producer: Producer, stack: AsyncExitStack) -> None:
+    """Nobody has committed anything by himself: what is written while the group is away is read all the same."""
     await write(world, producer, 3, partition=0)
     await write(world, producer, 2, partition=1)
     first = await join(world, stack, position="latest")
+    await first.poll_until(lambda: len(first.assigned) == 2)
     assert first.assigned == {TopicPartition(world.topic, 0): 3, TopicPartition(world.topic, 1): 2}
-    await first.consumer.commit({TopicPartition(world.topic, 0): 3})
     await first.consumer.stop()
+    await write(world, producer, 4, partition=1)
     second = await join(world, stack, position="latest")
-    assert second.assigned == {TopicPartition(world.topic, 0): 3, TopicPartition(world.topic, 1): 0}
+    await second.poll_until(lambda: len(second.assigned) == 2)
+    assert second.assigned == first.assigned
+    await second.poll_until(lambda: second.count() == 4)
+
+
+async def test_a_partition_that_comes_later_is_read_from_its_beginning(
+    world: World, producer: Producer, stack: AsyncExitStack
+) -> None:
+    await write(world, producer, 3)
+    member = await join(world, stack, position="latest")
+    await member.poll_until(lambda: len(member.assigned) == 2)
+    await world.grow(3)
+    later = TopicPartition(world.topic, 2)
+    fresh = world.producer()  # which knows of it
+    await fresh.start()
+    stack.push_async_callback(fresh.stop)
+    await write(world, fresh, 2, partition=2)
+    await member.poll_until(lambda: member.count() == 2)
+    assert member.assigned == {TopicPartition(world.topic, 0): 3, TopicPartition(world.topic, 1): 0, later: 0}
+    assert [record.offset for record in member.polled[later]] == [0, 1]
 
 
 async def test_partitions_move_between_members(world: World, producer: Producer, stack: AsyncExitStack) -> None:
@@ -129,7 +148,7 @@ async def test_only_the_partitions_asked_for_are_polled(
     member.assigned = {TopicPartition(world.topic, 1): 0}
     await member.poll_until(lambda: member.count() == 5)
     assert set(member.polled) == {TopicPartition(world.topic, 1)}
-    assert list(await member.consumer.poll((), 0)) == []
+    assert list(await member.consumer.poll((), 0, max_bytes=1)) == []
     member.assigned = both
     await member.poll_until(lambda: member.count() == 10)
 

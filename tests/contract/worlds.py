@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Protocol
 
 import msgspec
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 
 from streamproc.adapters.kafka import KafkaConsumer
 from streamproc.adapters.kafka_client import KafkaOptions
@@ -34,6 +35,9 @@ class World(Protocol):
     async def make(self) -> None:
         """Makes the topic."""
 
+    async def grow(self, partitions: int) -> None:
+        """Gives the topic more partitions."""
+
 
 class Memory:
     """The broker in memory."""
@@ -51,13 +55,17 @@ class Memory:
     async def make(self) -> None:
         self.broker.create_topic(self.topic, 2)
 
+    async def grow(self, partitions: int) -> None:
+        self.broker.create_topic(self.topic, partitions)
+        await self.broker.group("g").rebalance()
+
 
 class Kafka:
     """Apache Kafka."""
 
     def __init__(self, bootstrap: str, *, record_batches: bool = True, with_keys: bool = True) -> None:
         self.topic = f"contract-{uuid.uuid4().hex[:12]}"
-        self.options = KafkaOptions(bootstrap_servers=[bootstrap], record_batches=record_batches)
+        self.options = KafkaOptions(bootstrap_servers=[bootstrap], record_batches=record_batches, metadata_age_max_s=1)
         self.with_keys = with_keys
 
     def consumer(self, *, group: str, topic: str = "", position: str = "trim_horizon") -> Consumer:
@@ -70,6 +78,12 @@ class Kafka:
 
     async def make(self) -> None:
         await create_topics(self.options, {self.topic: 2})
+
+    async def grow(self, partitions: int) -> None:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.options.bootstrap_servers)
+        await admin.start()
+        await admin.create_partitions({self.topic: NewPartitions(partitions)})
+        await admin.close()
 
 
 class Member:
@@ -87,8 +101,8 @@ class Member:
         self.revocations.append(set(partitions))
         self.assigned = {}
 
-    async def _assigned(self, starts: Mapping[TopicPartition, int]) -> None:
-        self.assigned = dict(starts)
+    def _assigned(self, starts: Mapping[TopicPartition, int]) -> None:
+        self.assigned |= starts
 
     async def start(self) -> "Member":
         """Joins, and waits for partitions."""
@@ -98,7 +112,7 @@ class Member:
 
     async def poll(self) -> None:
         """Once."""
-        for item in await self.consumer.poll(list(self.assigned), 0.05):
+        for item in await self.consumer.poll(list(self.assigned), 0.05, max_bytes=10**9):
             if isinstance(item, PartitionStopped):
                 self.stopped.append(item)
             else:
@@ -106,6 +120,7 @@ class Member:
 
     def _keep(self, batch: RecordBatch) -> None:
         assert batch.next_offset > self.next_offsets.get(batch.partition, -1)
+        assert batch.start == self.next_offsets.get(batch.partition, self.assigned[batch.partition])
         self.next_offsets[batch.partition] = batch.next_offset
         self.polled.setdefault(batch.partition, []).extend(batch.records)
 

@@ -48,6 +48,7 @@ async def _play(app: App, records: Sequence[OutRecord], record_bytes_max: int) -
         now=lambda: EPOCH + loop.time(),
         draw=lambda: 0.5,
         tick=virtualtime.tick,
+        wall=lambda: EPOCH + loop.time(),
     )
     pipeline = Pipeline(app.functions, StreamOptions(topics=[TOPIC]), around)
     running = asyncio.ensure_future(pipeline.run())

@@ -57,7 +57,7 @@ RAISED: dict[str, BaseException] = {
 
 def decode(value: str, *, headers: Headers = (), **options: Any) -> Event | Poison:
     record = StoredRecord(0, 0, None, value.encode(), headers)
-    batch = RecordBatch(TopicPartition("t", 0), [record], next_offset=1, nbytes=len(value))
+    batch = RecordBatch(TopicPartition("t", 0), [record], start=0, next_offset=1, nbytes=len(value))
     return Decoder([Probe, Loose, Image], StreamOptions(**{"format": "json", **options}), "t").decode(batch).events[0]
 
 

@@ -135,7 +135,7 @@ def test_b38_a_poison_says_where_and_not_what() -> None:
     decoder = Decoder(EVENTS, StreamOptions(), TOPIC)
     for value in bodies():
         record = StoredRecord(0, 0, None, value)
-        batch = RecordBatch(TopicPartition(TOPIC, 0), [record], next_offset=1, nbytes=len(value))
+        batch = RecordBatch(TopicPartition(TOPIC, 0), [record], start=0, next_offset=1, nbytes=len(value))
         event = decoder.decode(batch).events[0]
         if isinstance(event, Poison) and event.reason != "unknown_type":  # that one names the type
             assert CANARY not in event.detail

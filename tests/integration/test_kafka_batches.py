@@ -60,8 +60,12 @@ async def test_batches_of_one_are_joined(world: Kafka, member: Member) -> None:
             await producer.send_and_wait(world.topic, b"%d" % n, partition=0)
     await member.start()
     where = TopicPartition(world.topic, 0)
-    batches = [item for item in await member.consumer.poll([where], 5) if isinstance(item, RecordBatch)]
-    batches += [item for item in await member.consumer.poll([where], 0.5) if isinstance(item, RecordBatch)]
+    batches = [
+        item for item in await member.consumer.poll([where], 5, max_bytes=10**9) if isinstance(item, RecordBatch)
+    ]
+    batches += [
+        item for item in await member.consumer.poll([where], 0.5, max_bytes=10**9) if isinstance(item, RecordBatch)
+    ]
     records = member.polled.get(where, []) + [record for batch in batches for record in batch.records]
     assert [record.offset for record in records] == list(range(200))
     assert len(batches) <= 2
@@ -71,10 +75,10 @@ def test_joining_keeps_order_and_ends_at_what_cannot_be_read() -> None:
     where = TopicPartition("t", 0)
 
     def one(offset: int) -> RecordBatch:
-        return RecordBatch(where, [], next_offset=offset + 1, nbytes=10)
+        return RecordBatch(where, [], start=offset, next_offset=offset + 1, nbytes=10)
 
     stopped = PartitionStopped(where, "unreadable_batch", "checksum")
     joined = list(merge([one(0), one(1), stopped, one(2)], 1_000))
     assert isinstance(joined[0], RecordBatch)
-    assert (joined[0].next_offset, joined[0].nbytes) == (2, 20)
+    assert (joined[0].start, joined[0].next_offset, joined[0].nbytes) == (0, 2, 20)
     assert joined[1:] == [stopped]

@@ -37,7 +37,7 @@ class LedgerMachine(RuleBasedStateMachine):
         for gap in gaps:
             offsets.append(at + gap)
             at += gap + 1
-        raw = batch(offsets, next_offset=at + tail, nbytes=nbytes)
+        raw = batch(offsets, start=self.admitted, next_offset=at + tail, nbytes=nbytes)
         entry = self.ledger.admit(decoded(raw), now=float(len(self.entries)))
         for index, offset in enumerate(offsets):
             self.left[offset] = functions[index]
@@ -95,13 +95,14 @@ class LedgerMachine(RuleBasedStateMachine):
             with pytest.raises(AssertionError, match="settled twice"):
                 self.ledger.settle(entry, [index]) if many else self.ledger.settle_one(entry, index)
 
-    @precondition(lambda self: self.ledger.open and self.admitted > 0)
-    @rule(back=st.integers(1, 3))
-    def admit_what_is_behind(self, back: int) -> None:
-        """Offsets never go back."""
-        if self.admitted >= back:
-            with pytest.raises(AssertionError, match="were admitted"):
-                self.ledger.admit(decoded(batch([self.admitted - back])), now=0.0)
+    @precondition(lambda self: self.ledger.open)
+    @rule(off=st.integers(-3, 3).filter(bool))
+    def admit_what_starts_elsewhere(self, off: int) -> None:
+        """CONTIGUOUS: what does not start where the ledger stands is refused, behind it or beyond."""
+        start = self.admitted + off
+        if start >= 0:
+            with pytest.raises(AssertionError, match="read from"):
+                self.ledger.admit(decoded(batch([start + 2], start=start)), now=0.0)
 
     @precondition(lambda self: self.ledger.open)
     @rule()

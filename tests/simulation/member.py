@@ -32,6 +32,7 @@ class Member:
             now=world.now,
             draw=world.rng.random,
             tick=world.tick,
+            wall=world.now,
         )
         self.pipeline = Pipeline(functions(world.scenario), world.scenario.options, around)
         self.task: asyncio.Task[Any] = asyncio.get_running_loop().create_task(self.pipeline.run())

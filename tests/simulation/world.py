@@ -134,17 +134,17 @@ class SimConsumer(MemoryConsumer):
         await self._to_tell.revoked(partitions)
         endings.gave_up(self.member, partitions)
 
-    async def _assigned(self, starts: Mapping[TopicPartition, int]) -> None:
+    def _assigned(self, starts: Mapping[TopicPartition, int]) -> None:
         assert self._to_tell is not None
-        await self._to_tell.assigned(starts)
+        self._to_tell.assigned(starts)
         self._world.book.assigned(self.member, starts)
 
     async def poll(
-        self, partitions: Collection[TopicPartition], timeout_s: float
+        self, partitions: Collection[TopicPartition], timeout_s: float, *, max_bytes: int
     ) -> Sequence[RecordBatch | PartitionStopped]:
         """See the port."""
         self._world.book.counts.held_back += len(partitions) < len(self.positions)
-        polled = [self._cut(batch) for batch in await super().poll(partitions, timeout_s)]
+        polled = [self._cut(batch) for batch in await super().poll(partitions, timeout_s, max_bytes=max_bytes)]
         self.polled_bytes_max = max(self.polled_bytes_max, sum(batch.nbytes for batch in polled))
         return polled
 
@@ -156,7 +156,9 @@ class SimConsumer(MemoryConsumer):
         seen = self._world.book.logs[batch.partition].seen
         kept = [record for record in taken if not seen[record.offset].made.hole]
         nbytes = sum(len(record.value or b"") + 200 for record in kept)
-        return RecordBatch(batch.partition, self._as_read(kept), next_offset=next_offset, nbytes=nbytes)
+        return RecordBatch(
+            batch.partition, self._as_read(kept), start=batch.start, next_offset=next_offset, nbytes=nbytes
+        )
 
     def _as_read(self, records: Sequence[Record]) -> Sequence[Record]:
         """As the batch reader gives them, by column; for every other seed as its fallback does, record by record."""

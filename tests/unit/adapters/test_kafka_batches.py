@@ -275,10 +275,10 @@ def test_records_are_a_sequence(joined: bool) -> None:
 
 
 def test_joining_nothing_but_empty_batches() -> None:
-    empty = [RecordBatch(PARTITION, (), next_offset=offset, nbytes=0) for offset in (5, 9)]
+    empty = [RecordBatch(PARTITION, (), start=start, next_offset=end, nbytes=0) for start, end in ((1, 5), (5, 9))]
     (batch,) = merge(empty, 10_000)
     assert isinstance(batch, RecordBatch)
-    assert (list(batch.offsets), list(batch.records), batch.next_offset) == ([], [], 9)
+    assert (list(batch.offsets), list(batch.records), batch.start, batch.next_offset) == ([], [], 1, 9)
     assert (batch.records.values, batch.records.keys, bool(batch.records)) == ([], [], False)
 
 

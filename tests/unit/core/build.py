@@ -19,12 +19,18 @@ class Thing(Event, tag="thing"):
 
 
 def batch(
-    offsets: Iterable[int], *, partition: TopicPartition = P0, next_offset: int | None = None, nbytes: int = 0
+    offsets: Iterable[int],
+    *,
+    partition: TopicPartition = P0,
+    start: int | None = None,
+    next_offset: int | None = None,
+    nbytes: int = 0,
 ) -> RecordBatch:
-    """Records at these offsets, each with its offset for a key."""
+    """Records at these offsets, each with its offset for a key; read from `start`, or from the first of them."""
     records = [StoredRecord(offset, 0, b"%d" % offset, b"v") for offset in offsets]
     following = records[-1].offset + 1 if next_offset is None else next_offset
-    return RecordBatch(partition, records, next_offset=following, nbytes=nbytes)
+    begin = records[0].offset if start is None else start
+    return RecordBatch(partition, records, start=begin, next_offset=following, nbytes=nbytes)
 
 
 def decoded(raw: RecordBatch, ids: Sequence[str] = ()) -> Decoded:
@@ -62,9 +68,9 @@ def plan(
     return FunctionPlan(name, "thing", keys_by(key), policy, batch_size, batch_window_s)
 
 
-def engine(*plans: FunctionPlan, limits: Limits | None = None) -> Engine:
-    """An engine that owns P0 from offset 0; its dice always show the middle."""
-    made = Engine(plans or [plan()], limits or Limits(), lambda: 0.5)
+def engine(*plans: FunctionPlan, limits: Limits | None = None, wall: float = 0.0) -> Engine:
+    """An engine that owns P0 from offset 0; its dice always show the middle, its wall clock stands still."""
+    made = Engine(plans or [plan()], limits or Limits(), lambda: 0.5, lambda: wall)
     made.assign({P0: 0})
     return made
 

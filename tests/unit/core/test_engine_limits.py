@@ -17,9 +17,9 @@ def settle(made: Engine, count: int) -> None:
 
 def test_a_partition_with_too_many_records_waits_until_half_are_settled() -> None:
     made = engine(limits=Limits(partition_records=4))
-    made.admit([routed(batch(range(3)))], 0.0)
+    made.admit(routed(batch(range(3))), 0.0)
     assert made.wanted() == [P0]
-    made.admit([routed(batch(range(3, 6)))], 0.0)
+    made.admit(routed(batch(range(3, 6))), 0.0)
     assert (made.wanted(), blocked(made)) == ([], "records")
     settle(made, 3)
     assert made.wanted() == []
@@ -30,7 +30,10 @@ def test_a_partition_with_too_many_records_waits_until_half_are_settled() -> Non
 def test_bytes_are_counted_over_all_partitions() -> None:
     made = engine(limits=Limits(total_bytes=100))
     made.assign({P0: 0, P1: 0})
-    made.admit([routed(batch([0], nbytes=60)), routed(batch([0], partition=P1, nbytes=60))], 0.0)
+    made.admit(routed(batch([0], nbytes=60)), 0.0)
+    assert made.room() == 40
+    made.admit(routed(batch([0], partition=P1, nbytes=60)), 0.0)
+    assert made.room() == 1
     assert made.wanted() == []
     assert made.snapshot().in_flight_bytes == 120
     settle(made, 1)
@@ -41,7 +44,8 @@ def test_bytes_are_counted_over_all_partitions() -> None:
 
 def test_a_partition_is_not_read_far_beyond_its_oldest_record() -> None:
     made = engine(limits=Limits(span=100))
-    made.admit([routed(batch([0])), routed(batch([99]))], 0.0)
+    made.admit(routed(batch([0])), 0.0)
+    made.admit(routed(batch([99], start=1)), 0.0)
     assert (made.wanted(), blocked(made)) == ([], "span")
     settle(made, 1)
     assert made.wanted() == [P0]
@@ -50,13 +54,13 @@ def test_a_partition_is_not_read_far_beyond_its_oldest_record() -> None:
 def test_other_partitions_go_on() -> None:
     made = engine(limits=Limits(partition_records=1))
     made.assign({P0: 0, P1: 0})
-    made.admit([routed(batch([0]))], 0.0)
+    made.admit(routed(batch([0])), 0.0)
     assert made.wanted() == [P1]
 
 
 def test_a_drain_drops_what_has_not_begun() -> None:
     made = engine()
-    made.admit([routed(batch(range(5)))], 0.0)
+    made.admit(routed(batch(range(5))), 0.0)
     function = made.functions[0]
     first = function.lanes.take()
     made.drain([P0])
@@ -68,7 +72,7 @@ def test_a_drain_drops_what_has_not_begun() -> None:
 
 def test_a_drain_waits_for_what_stands_before_something_finished() -> None:
     made = engine()
-    made.admit([routed(batch(range(5)))], 0.0)
+    made.admit(routed(batch(range(5))), 0.0)
     function = made.functions[0]
     works = [function.lanes.take() for _ in range(3)]
     function.lanes.finish(works[2])
@@ -82,16 +86,16 @@ def test_a_drain_waits_for_what_stands_before_something_finished() -> None:
 def test_a_drain_takes_nothing_in() -> None:
     """A poll that is under way when it begins still returns; its records would overtake what was dropped."""
     made = engine(plan(lambda offset: "k"))
-    made.admit([routed(batch(range(3)))], 0.0)
+    made.admit(routed(batch(range(3))), 0.0)
     made.drain([P0])
-    made.admit([routed(batch(range(3, 6)))], 0.0)
+    assert not made.takes(batch(range(3, 6)))
     assert made.functions[0].ready(0.0) == 0
     assert not made.draining([P0], 0.0)
 
 
 def test_a_drain_waits_for_records_before_a_dead_letter() -> None:
     made = engine()
-    made.admit([routed(batch(range(3)))], 0.0)
+    made.admit(routed(batch(range(3))), 0.0)
     function = made.functions[0]
     works = [function.lanes.take() for _ in range(2)]
     made.report(function, works[0], RetryLater(5.0), 0.0)
@@ -107,8 +111,8 @@ def test_a_drain_waits_for_records_before_a_dead_letter() -> None:
 def test_a_drain_forgets_poison_behind_what_it_waits_for() -> None:
     """Nobody has worked for it; it is found again."""
     made = engine()
-    raw = batch(range(100, 101))
-    made.admit([routed(batch([0])), Routed(poisoned(raw), (), poison=[0])], 0.0)
+    made.admit(routed(batch([0])), 0.0)
+    made.admit(Routed(poisoned(batch([100], start=1)), (), poison=[0]), 0.0)
     made.drain([P0])
     assert not made.draining([P0], 0.0)
     assert made.due(0.0, 9).letters == []
@@ -116,7 +120,7 @@ def test_a_drain_forgets_poison_behind_what_it_waits_for() -> None:
 
 def test_a_drain_waits_for_what_only_one_of_two_functions_has_finished() -> None:
     made = engine(plan(name="one"), plan(name="two"))
-    made.admit([routed(batch(range(2)), 0, 1)], 0.0)
+    made.admit(routed(batch(range(2)), 0, 1), 0.0)
     settle(made, 1)
     made.drain([P0])
     assert made.functions[0].ready(0.0) == 0
@@ -128,7 +132,7 @@ def test_a_drain_waits_for_what_only_one_of_two_functions_has_finished() -> None
 
 def test_a_drain_does_not_wait_for_a_window() -> None:
     made = engine(plan(name="one"), plan(name="two", batch_size=10, batch_window_s=300.0))
-    made.admit([routed(batch([0, 1]), 0, 1)], 1_000.0)
+    made.admit(routed(batch([0, 1]), 0, 1), 1_000.0)
     settle(made, 2)
     assert made.functions[1].ready(1_000.0) == 0
     made.drain([P0])
@@ -138,7 +142,7 @@ def test_a_drain_does_not_wait_for_a_window() -> None:
 def test_nothing_begins_after_the_drain() -> None:
     """What is finished is being committed then; a record finished meanwhile would come again."""
     made = engine()
-    made.admit([routed(batch(range(2)))], 0.0)
+    made.admit(routed(batch(range(2))), 0.0)
     function = made.functions[0]
     works = [function.lanes.take() for _ in range(2)]
     made.report(function, works[1], Reject("bad"), 0.0)
@@ -153,14 +157,14 @@ def test_nothing_begins_after_the_drain() -> None:
 
 def test_draining_asks_only_for_its_own_partitions() -> None:
     made = engine()
-    made.admit([routed(batch([0]))], 0.0)
+    made.admit(routed(batch([0])), 0.0)
     assert made.draining([P0], 0.0)
     assert not made.draining([P1], 0.0)
 
 
 def test_parked_records_count_for_a_drain_when_they_are_due_in_time() -> None:
     made = engine()
-    made.admit([routed(batch(range(2)))], 0.0)
+    made.admit(routed(batch(range(2))), 0.0)
     function = made.functions[0]
     first = function.lanes.take()
     function.lanes.finish(function.lanes.take())

@@ -1,6 +1,7 @@
 import pytest
 
 from streamproc.core.ledger import Ledger
+from streamproc.model import RecordBatch
 from tests.unit.core.build import P0, batch, decoded, entry
 
 
@@ -38,7 +39,7 @@ def test_an_entry_waits_for_those_before_it() -> None:
 
 def test_offsets_without_a_record_are_passed() -> None:
     book = ledger()
-    one = book.admit(decoded(batch([3, 9], next_offset=20)), now=0.0)
+    one = book.admit(decoded(batch([3, 9], start=0, next_offset=20)), now=0.0)
     assert book.position() == 3
     book.settle_one(one, 0)
     assert book.position() == 9
@@ -48,10 +49,10 @@ def test_offsets_without_a_record_are_passed() -> None:
 
 def test_a_batch_without_records_moves_the_position_when_nothing_is_before_it() -> None:
     book = ledger()
-    book.admit(decoded(batch([], next_offset=5)), now=0.0)
+    book.admit(decoded(batch([], start=0, next_offset=5)), now=0.0)
     assert (book.position(), book.admitted, len(book.entries)) == (5, 5, 0)
     one = entry([5], ledger=book)
-    book.admit(decoded(batch([], next_offset=9)), now=0.0)
+    book.admit(decoded(batch([], start=6, next_offset=9)), now=0.0)
     assert (book.position(), book.admitted) == (5, 9)
     book.settle_one(one, 0)
     assert (book.position(), len(book.entries)) == (9, 0)
@@ -76,12 +77,10 @@ def test_a_second_settling_is_a_bug(how: str) -> None:
         book.settle(one, [0]) if how == "settle" else book.settle_one(one, 0)
 
 
-def test_offsets_never_go_back() -> None:
-    book = ledger(5)
-    with pytest.raises(AssertionError, match="after 5 were admitted"):
-        entry([4, 5], ledger=book)
-    with pytest.raises(AssertionError, match="after 5 were admitted"):
-        book.admit(decoded(batch([], next_offset=4)), now=0.0)
+@pytest.mark.parametrize("other", [batch([4, 5]), batch([6]), batch([], start=4, next_offset=9)])
+def test_a_batch_that_does_not_start_where_the_ledger_stands_is_refused(other: RecordBatch) -> None:
+    with pytest.raises(AssertionError, match="after 5 was admitted"):
+        ledger(5).admit(decoded(other), now=0.0)
 
 
 def test_a_closed_ledger_takes_nothing_in() -> None:
@@ -98,7 +97,7 @@ def test_a_closed_ledger_takes_nothing_in() -> None:
 def test_the_horizon_is_above_everything_that_a_function_has_settled() -> None:
     book = ledger()
     first = entry([0, 1, 2], ledger=book)
-    second = book.admit(decoded(batch([5, 8], next_offset=12)), now=0.0)
+    second = book.admit(decoded(batch([5, 8], start=3, next_offset=12)), now=0.0)
     assert book.horizon() == 0
     book.settle_one(first, 1)
     assert book.horizon() == 2
@@ -135,7 +134,7 @@ def test_the_oldest_unsettled_record_is_as_old_as_its_entry() -> None:
 
 
 def test_an_event_without_an_id_is_named_after_its_place() -> None:
-    book = ledger()
+    book = ledger(3)
     one = book.admit(decoded(batch([3, 4]), ids=["", "mine"]), now=0.0)
     assert [one.event_id(0), one.event_id(1)] == ["events/0/3", "mine"]
     assert entry([9]).event_id(0) == "events/0/9"

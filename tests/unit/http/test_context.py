@@ -83,7 +83,11 @@ def test_an_event_is_a_record_of_its_topic_s_format_in_the_trace_of_the_request(
     assert (record.topic, record.key) == ("b", "k-ä".encode())
     assert ("traceparent", PARENT.encode()) in record.headers
     batch = RecordBatch(
-        TopicPartition("b", 0), [StoredRecord(0, 0, None, record.value, record.headers)], next_offset=1, nbytes=1
+        TopicPartition("b", 0),
+        [StoredRecord(0, 0, None, record.value, record.headers)],
+        start=0,
+        next_offset=1,
+        nbytes=1,
     )
     decoded = Decoder([Made], StreamOptions(format=form), "b").decode(batch)
     assert decoded.events == [Made("t-1")]

@@ -67,6 +67,7 @@ class Rig:
             now=lambda: EPOCH + loop.time(),
             draw=lambda: 0.5,
             tick=virtualtime.tick,
+            wall=lambda: EPOCH + loop.time(),
         )
         self.pipeline = Pipeline(functions, StreamOptions(topics=[TOPIC], **options), around)
         self.running: asyncio.Future[None] = asyncio.ensure_future(self.pipeline.run())

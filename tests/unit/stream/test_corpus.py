@@ -36,7 +36,7 @@ def out_record(case: Case) -> OutRecord:
 
 def decode(case: Case, **options: Any) -> Decoded:
     record = StoredRecord(0, 0, case.key, case.value, case.headers)
-    batch = RecordBatch(TopicPartition(TOPIC, 0), [record], next_offset=1, nbytes=case.size)
+    batch = RecordBatch(TopicPartition(TOPIC, 0), [record], start=0, next_offset=1, nbytes=case.size)
     return Decoder(EVENTS, StreamOptions(**options), TOPIC).decode(batch)
 
 
@@ -97,7 +97,7 @@ def test_decoder_on_large_cases() -> None:
 
 def test_a_bad_record_changes_nothing_for_its_neighbours() -> None:
     records = [StoredRecord(n, 0, case.key, case.value, case.headers) for n, case in enumerate(cases())]
-    batch = RecordBatch(TopicPartition(TOPIC, 0), records, next_offset=len(records), nbytes=0)
+    batch = RecordBatch(TopicPartition(TOPIC, 0), records, start=0, next_offset=len(records), nbytes=0)
     decoded = Decoder(EVENTS, StreamOptions(), TOPIC).decode(batch)
     outcomes = [event.reason if isinstance(event, Poison) else "ok" for event in decoded.events]
     assert outcomes == [case.expected for case in cases()]

@@ -36,7 +36,7 @@ def letter(
     stamp: int = 1_600_000_000_000,
 ) -> Letter:
     record = StoredRecord(7, stamp, key, value, headers)
-    batch = RecordBatch(TopicPartition("events", 3), [record], next_offset=8, nbytes=0)
+    batch = RecordBatch(TopicPartition("events", 3), [record], start=7, next_offset=8, nbytes=0)
     ledger = Ledger(batch.partition, epoch=1, start=7)
     entry = ledger.admit(Decoded(batch, [Poison("json", "bad")], ()), now=0.0)
     made = Letter(entry, 0, event_type="thing", condition="bad", failure=failure)

@@ -38,7 +38,7 @@ class Picky(Event, tag="picky"):
 def decode(values: Sequence[bytes | None], headers: Headers = (), **options: Any) -> Decoded:
     records = [StoredRecord(offset, 0, None, value, headers) for offset, value in enumerate(values)]
     size = sum(len(value or b"") for value in values)
-    batch = RecordBatch(TopicPartition(TOPIC, 0), records, next_offset=len(records), nbytes=size)
+    batch = RecordBatch(TopicPartition(TOPIC, 0), records, start=0, next_offset=len(records), nbytes=size)
     return Decoder([Ping, Pong], StreamOptions(**options), TOPIC).decode(batch)
 
 
@@ -230,7 +230,7 @@ def test_a_check_that_raises_stop_iteration_ends_nothing() -> None:
     """Whatever an event's own check raises, each record becomes an event or poison, in its place."""
     values = [kinesis(b'{"type":"picky","n":%d}' % n) for n in (0, 1, 2)]
     records = [StoredRecord(offset, 0, None, value) for offset, value in enumerate(values)]
-    batch = RecordBatch(TopicPartition(TOPIC, 0), records, next_offset=3, nbytes=500)
+    batch = RecordBatch(TopicPartition(TOPIC, 0), records, start=0, next_offset=3, nbytes=500)
     events = Decoder([Picky], StreamOptions(), TOPIC).decode(batch).events
     assert [type(event) for event in events] == [Picky, Poison, Picky]
     assert isinstance(events[1], Poison)

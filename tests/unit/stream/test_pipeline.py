@@ -70,7 +70,7 @@ async def test_a_topic_that_no_function_takes_events_of_is_a_mistake() -> None:
 async def test_an_error_of_the_consumer_ends_the_pipeline() -> None:
     class Broken(MemoryConsumer):
         async def poll(
-            self, partitions: Collection[TopicPartition], timeout_s: float
+            self, partitions: Collection[TopicPartition], timeout_s: float, *, max_bytes: int
         ) -> Sequence[RecordBatch | PartitionStopped]:
             raise BrokerError("the group cannot go on")
 
@@ -115,10 +115,10 @@ async def test_a_member_that_wants_nothing_still_polls() -> None:
 
     class Counting(MemoryConsumer):
         async def poll(
-            self, partitions: Collection[TopicPartition], timeout_s: float
+            self, partitions: Collection[TopicPartition], timeout_s: float, *, max_bytes: int
         ) -> Sequence[RecordBatch | PartitionStopped]:
             polls.append(len(partitions))
-            return await super().poll(partitions, timeout_s)
+            return await super().poll(partitions, timeout_s, max_bytes=max_bytes)
 
     async def hangs(event: Ping, ctx: Any) -> None:
         await asyncio.sleep(10 * KEEPALIVE_S)

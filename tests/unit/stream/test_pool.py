@@ -19,11 +19,11 @@ class Fragile(MemoryConsumer):
 
     broken = False
 
-    async def poll(self, *arguments: Any) -> Any:
+    async def poll(self, *arguments: Any, **named: Any) -> Any:
         """See the port."""
         if self.broken:
             raise BrokerError("the group cannot go on")
-        return await super().poll(*arguments)
+        return await super().poll(*arguments, **named)
 
 
 async def slow(event: Ping, ctx: Any) -> None:
@@ -40,6 +40,7 @@ def made(broker: MemoryBroker, consumer: MemoryConsumer) -> Pipeline:
         group="test",
         now=lambda: EPOCH + loop.time(),
         tick=virtualtime.tick,
+        wall=lambda: EPOCH + loop.time(),
     )
     return Pipeline([Stream(Ping, slow)], StreamOptions(topics=[TOPIC], commit_interval_s=60.0), around)
 
@@ -94,5 +95,5 @@ async def test_when_one_breaks_the_other_drains_and_the_cause_is_raised() -> Non
     consumers[0].broken = True
     with pytest.raises(BrokerError, match="cannot go on"):
         await running
-    assert sorted(broker.group("test").committed.values()) == [1]
+    assert sorted(broker.group("test").committed.values()) == [0, 1]
     assert broker.group("test").members == []

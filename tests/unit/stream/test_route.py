@@ -28,7 +28,7 @@ async def take(event: Event, ctx: Any) -> None:
 
 def decoded(*events: Event | Poison) -> Decoded:
     records = [StoredRecord(offset, 0, b"k%d" % (offset % 2), b"v") for offset in range(len(events))]
-    return Decoded(RecordBatch(P0, records, next_offset=len(events), nbytes=0), events, ())
+    return Decoded(RecordBatch(P0, records, start=0, next_offset=len(events), nbytes=0), events, ())
 
 
 def entry(*events: Event) -> Entry:

@@ -36,7 +36,11 @@ def decode(
     """A batch of one record: bytes as they are, other things as JSON."""
     written = value if isinstance(value, bytes | None) else json.dumps(value).encode()
     batch = RecordBatch(
-        TopicPartition(TOPIC, 0), [StoredRecord(0, 0, None, written)], next_offset=1, nbytes=len(written or b"")
+        TopicPartition(TOPIC, 0),
+        [StoredRecord(0, 0, None, written)],
+        start=0,
+        next_offset=1,
+        nbytes=len(written or b""),
     )
     return Decoder(events, StreamOptions(formats={TOPIC: form}, **options), TOPIC).decode(batch)
 
@@ -249,7 +253,7 @@ def test_it_travels_in_every_format(form: Format) -> None:
     options = StreamOptions(topics=["events", TOPIC], formats={TOPIC: form})
     sent = record_of(event, options, key="k", topic=TOPIC, event_id="e-1")
     taken = StoredRecord(0, 0, sent.key, sent.value, sent.headers)
-    batch = RecordBatch(TopicPartition(TOPIC, 0), [taken], next_offset=1, nbytes=500)
+    batch = RecordBatch(TopicPartition(TOPIC, 0), [taken], start=0, next_offset=1, nbytes=500)
     decoded = Decoder([Ping, S3Event], options, TOPIC).decode(batch)
     assert decoded.events == [event]
     assert list(decoded.ids or [""]) == ["e-1" if keeps_event_ids(form) else ""]

@@ -21,7 +21,7 @@ LINE = b'{"type": "order.placed", "orderId": "o-1"}'
 def test_what_is_wrapped_is_read_again_with_its_id_where_there_is_room(form: Format) -> None:
     value, headers = wrap(LINE, form, event_id="e-1", event_type="order.placed", key="o-1")
     record = StoredRecord(0, 0, None, value, headers)
-    batch = RecordBatch(TopicPartition("events", 0), [record], next_offset=1, nbytes=len(value))
+    batch = RecordBatch(TopicPartition("events", 0), [record], start=0, next_offset=1, nbytes=len(value))
     decoded = Decoder([Order], StreamOptions(format=form), "events").decode(batch)
     assert decoded.events == [Order(order_id="o-1")]
     assert list(decoded.ids or [""]) == ["e-1" if keeps_event_ids(form) else ""]
