@@ -56,6 +56,9 @@ class Consumer(Protocol):
         Where only committed transactions are read, that is the last stable offset.
         """
 
+    def trouble(self) -> str:
+        """Returns what keeps it from reading that no partition shows, such as a topic that is gone; empty if nothing."""
+
     def held_until(self) -> float:
         """Returns until when the group holds this member's partitions for it, by the clock that times calls.
 

@@ -22,6 +22,7 @@ from aiokafka.abc import ConsumerRebalanceListener
 from streamproc.adapters.kafka_batches import bound, install, merge, past, size_of
 from streamproc.adapters.kafka_client import KafkaOptions, client_options, unreachable
 from streamproc.adapters.kafka_group import ID, Membership, Theirs
+from streamproc.adapters.kafka_inflate import limit_inflation
 from streamproc.errors import BrokerError, StreamprocError
 from streamproc.model import PartitionStopped, RecordBatch, TopicPartition
 from streamproc.ports import RebalanceListener
@@ -73,6 +74,8 @@ class KafkaConsumer:
         self._suspects: deque[Theirs] = deque()
         self._largest = options.partition_fetch_bytes_max
         self._ends: dict[TopicPartition, tuple[int, float]] = {}
+        self._unseen: Sequence[str] = ()
+        self._unopened = ""
         self._ids: dict[str, str] = {}
         self._recreated: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -80,6 +83,7 @@ class KafkaConsumer:
     async def start(self, listener: RebalanceListener) -> None:
         """See the port."""
         self._listener = listener
+        limit_inflation(self._options.inflated_bytes_max)
         self._client = aiokafka.AIOKafkaConsumer(**client_options(self._options), **self._consumer_options())
         try:
             await self._client.start()
@@ -280,6 +284,12 @@ class KafkaConsumer:
         heard = [end[1] for end in map(self._fetched, self._asked) if end is not None]
         return max(0.0, time.time() - max(heard)) if heard else 0.0
 
+    def trouble(self) -> str:
+        """See the port."""
+        if self._unseen:
+            return f"topic {', '.join(self._unseen)} is gone, or this user may not see it"
+        return f"it is not known yet where to read from: {self._unopened}" if self._unopened else ""
+
     def held_until(self) -> float:
         """See the port."""
         return self._membership.held_until if self._membership is not None else 0.0
@@ -319,7 +329,7 @@ class KafkaConsumer:
         """Settles where each partition of an assignment is read from, until all are or the assignment ends."""
         assert self._membership is not None
         pending, led, generation = set(self._theirs.values()), self._membership.leads(), self._membership.generation
-        again_s, told = OPEN_AGAIN_S, ""
+        again_s, self._unopened = OPEN_AGAIN_S, ""
         while pending or led:
             starts: dict[Theirs, int] = {}
             try:
@@ -329,11 +339,11 @@ class KafkaConsumer:
                 problem = f"{type(error).__name__}: {error}"
             if assignment != self._assignments:
                 return
-            if problem and problem != told:
-                log.warning("cannot tell yet where to read from: %s", problem)
-            told = problem
             self._begin(starts)
             pending -= starts.keys()
+            if problem and problem != self._unopened:
+                log.warning("cannot tell yet where to read %d partitions from: %s", len(pending), problem)
+            self._unopened = problem if pending else ""
             if pending or led:
                 await asyncio.sleep(again_s)
                 again_s = min(OPEN_AGAIN_MAX_S, 2 * again_s)
@@ -417,6 +427,10 @@ class KafkaConsumer:
             now = self._tick()
             if not self._theirs:
                 self._client._client.force_metadata_update()
+            unseen = [topic for topic in self._stream.topics if not self._client.partitions_for_topic(topic)]
+            if unseen != self._unseen:
+                log.warning("topics that are gone, or that this user may not see: %s", ", ".join(unseen) or "none now")
+                self._unseen = unseen
             with suppress(errors.KafkaError, TimeoutError):
                 if now >= ends_at:
                     ends_at = now + ENDS_S

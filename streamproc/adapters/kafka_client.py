@@ -32,6 +32,9 @@ class KafkaOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     poll_interval_max_s: Annotated[float, Meta(ge=1, le=86400)] = 300.0
     fetch_bytes_max: Annotated[int, Meta(ge=1, description="of one answer of one broker")] = 16_777_216
     partition_fetch_bytes_max: Annotated[int, Meta(ge=1, description="of one partition in it")] = 1_048_576
+    inflated_bytes_max: Annotated[
+        int, Meta(ge=1_000_000, description="of one compressed batch; a partition with a larger one stops")
+    ] = 67_108_864
     metadata_age_max_s: Annotated[
         float, Meta(ge=1, le=3600, description="how soon new partitions and topics made anew are seen")
     ] = 30.0
@@ -62,9 +65,34 @@ def client_options(options: KafkaOptions) -> dict[str, Any]:
     return found
 
 
+class LoginRefused(BrokerError, ConfigError):
+    """Kafka does not let this client in, or not do this: the person who configures the login or grants rights must act.
+
+    No repeat helps, so that it counts as a wrong setting wherever a command or a process ends with it.
+    """
+
+
+_REFUSALS = frozenset(
+    {
+        "AuthenticationFailedError",
+        "AuthenticationMethodNotSupported",
+        "ClusterAuthorizationFailedError",
+        "GroupAuthorizationFailedError",
+        "IllegalSaslStateError",
+        "SaslAuthenticationFailed",
+        "TopicAuthorizationFailedError",
+        "UnsupportedSaslMechanismError",
+    }
+)
+
+
 def unreachable(options: KafkaOptions, error: Exception) -> BrokerError:
-    """What to say when no broker answers."""
-    return BrokerError(f"Kafka at {', '.join(options.bootstrap_servers)} did not answer: {type(error).__name__}")
+    """Returns what to say when no broker answers, or when one refuses the login."""
+    servers, name = ", ".join(options.bootstrap_servers), type(error).__name__
+    if name in _REFUSALS:
+        user = f"user {options.sasl_username!r}" if options.sasl_username else "this client"
+        return LoginRefused(f"Kafka at {servers} refuses {user}: {name}")
+    return BrokerError(f"Kafka at {servers} did not answer: {name}")
 
 
 def _ssl_context(ca_file: str) -> ssl.SSLContext:

@@ -5,7 +5,6 @@ aiokafka asks for one partition at a time, takes some errors for "no offset", sa
 knows topics by name only. All this touches private parts of aiokafka 0.14.
 """
 
-import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Set
@@ -71,6 +70,15 @@ class Membership:
         self._fenced = fenced
         self._send = self._coordinator._send_req
         self._coordinator._send_req = self._send_and_note
+        self._fetcher = client._fetcher
+        self._fetcher._update_fetch_positions = self._put_off
+
+    async def _put_off(self, assignment: Any, _node: int, partitions: Iterable[Theirs]) -> bool:
+        """Leaves partitions without a position alone until they are sought to, instead of asking for each by itself."""
+        for one in partitions:
+            if not assignment.state_value(one).has_valid_position and one not in self._fetcher._records:
+                self._fetcher._set_error(one, errors.NoOffsetForPartitionError(one))
+        return False
 
     async def _send_and_note(self, request: Any) -> Any:
         began = self._tick()

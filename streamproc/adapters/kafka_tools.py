@@ -44,7 +44,7 @@ class PartitionLag(NamedTuple):
 async def newest(options: KafkaOptions, topic: str, *, limit: int) -> list[StoredRecord]:
     """The last records of a topic, oldest first. Raises BrokerError, also where there is no such topic."""
     async with _consumer(options) as consumer:
-        partitions = await _partitions(consumer, topic)
+        partitions = await partitions_of(consumer, topic)
         begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
         starts = {partition: max(begins[partition], ends[partition] - limit) for partition in partitions}
         pending = {partition: ends[partition] for partition in partitions if starts[partition] < ends[partition]}
@@ -59,7 +59,7 @@ async def read_one(options: KafkaOptions, partition: TopicPartition, *, offset: 
     """The record at an offset. Raises ConfigError when there is none, BrokerError."""
     async with _consumer(options) as consumer:
         theirs = aiokafka.TopicPartition(*partition)
-        if theirs not in await _partitions(consumer, partition.topic):
+        if theirs not in await partitions_of(consumer, partition.topic):
             raise ConfigError(f"{partition.topic} has no partition {partition.partition}")
         begin = (await consumer.beginning_offsets([theirs]))[theirs]
         end = (await consumer.end_offsets([theirs]))[theirs]
@@ -75,7 +75,7 @@ async def read_one(options: KafkaOptions, partition: TopicPartition, *, offset: 
 async def lag(options: KafkaOptions, topics: Sequence[str]) -> list[PartitionLag]:
     """The lag of the group `options.group_id`, per partition. Raises BrokerError."""
     async with _consumer(options, group_id=options.group_id) as consumer:
-        partitions = [one for topic in topics for one in await _partitions(consumer, topic)]
+        partitions = [one for topic in topics for one in await partitions_of(consumer, topic)]
         begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
         found = []
         for one in partitions:
@@ -91,7 +91,7 @@ async def count_between(options: KafkaOptions, topics: Sequence[str], *, since: 
     Counted from offsets: where a topic is compacted or written in transactions, it is at most so many.
     """
     async with _consumer(options) as consumer:
-        partitions = [one for topic in topics for one in await _partitions(consumer, topic)]
+        partitions = [one for topic in topics for one in await partitions_of(consumer, topic)]
         ends = await consumer.end_offsets(partitions)
 
         async def first_from(moment: datetime) -> int:
@@ -104,7 +104,7 @@ async def count_between(options: KafkaOptions, topics: Sequence[str], *, since: 
 async def publish(options: KafkaOptions, topic: str, *, records: Iterable[OutRecord]) -> AsyncIterator[int]:
     """Sends records of one topic; yields how many more were acknowledged. Raises BrokerError."""
     async with _consumer(options) as consumer:
-        await _partitions(consumer, topic)
+        await partitions_of(consumer, topic)
     producer = KafkaProducer(options)
     rest = iter(records)
     await producer.start()
@@ -139,7 +139,7 @@ async def _consumer(options: KafkaOptions, group_id: str | None = None) -> Async
         await consumer.stop()
 
 
-async def _partitions(consumer: Any, topic: str) -> list[aiokafka.TopicPartition]:
+async def partitions_of(consumer: Any, topic: str) -> list[aiokafka.TopicPartition]:
     if topic not in await consumer.topics():
         raise BrokerError(f"no such topic on the broker: {topic}; create it first")
     # The client knows the partitions of topics it was asked about, and every topic has a partition 0.

@@ -246,6 +246,10 @@ class MemoryConsumer:
         """See the port: it always answers."""
         return 0.0
 
+    def trouble(self) -> str:
+        """See the port: there is none."""
+        return ""
+
     def held_until(self) -> float:
         """See the port: sessions do not end here."""
         return math.inf

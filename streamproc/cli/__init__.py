@@ -17,6 +17,8 @@ _MODULES = {
     "token": "token",
     "openapi": "openapi",
     "lag": "lag",
+    "offsets": "offsets",
+    "skip": "offsets",
     "dlq": "dlq",
     "schedule": "schedule",
     "broker": "broker",

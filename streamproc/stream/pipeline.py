@@ -223,6 +223,10 @@ class Pipeline:
         """Frozen numbers."""
         return self.engine.snapshot()
 
+    def trouble(self) -> str:
+        """What keeps the consumer from reading that no partition shows, empty if nothing."""
+        return self._around.consumer.trouble()
+
     def silent_s(self) -> float:
         """Seconds since Kafka last answered."""
         return self._around.consumer.silent_s()

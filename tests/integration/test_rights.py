@@ -23,11 +23,12 @@ from streamproc.http.options import AuthOptions
 from streamproc.settings import load
 from tests.integration.api import SCOPES
 from tests.integration.harness import PATIENCE_S, ROOT, Service, until, until_true
+from tests.integration.positions import member, number, options, writing
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(300)]
 ACLS = ROOT / "deploy" / "kafka-acls.sh"
 PASSWORDS = {"admin": "admin-1", "shop": "shop-2", "shop-api": "api-3"}
-RESOURCES, OPERATIONS = {"--topic": 2, "--group": 3}, {"Read": 3, "Write": 4}
+RESOURCES, OPERATIONS = {"--topic": 2, "--group": 3}, {"Read": 3, "Write": 4, "Describe": 8}
 LITERAL, ALLOW = 3, 3
 USERS = " ".join(f'user_{name}="{password}"' for name, password in PASSWORDS.items())
 LOGIN = "org.apache.kafka.common.security.plain.PlainLoginModule required"
@@ -205,6 +206,49 @@ async def test_requests_alone_need_to_write_only(guarded: str, admin: AIOKafkaAd
         assert not complaints(running)
 
 
+@pytest.mark.parametrize("may_describe", [True, False], ids=["read denied", "not even described"])
+async def test_a_topic_that_may_not_be_read_stops_alone_and_until_it_may(
+    guarded: str, admin: AIOKafkaAdminClient, may_describe: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamproc.core.engine.STOPPED_AGAIN_S", 1.0)
+    good, other = (f"{name}-{may_describe}".lower() for name in ("good", "other"))
+    await admin.create_topics([NewTopic(name, 1, 1) for name in (good, other)])
+    reads = [
+        ["--add", "--force", "--allow-principal", "User:shop", "--operation", "Read", "--topic", name]
+        for name in (good, other)
+    ]
+    group = ["--add", "--force", "--allow-principal", "User:shop", "--operation", "Read", "--group", good]
+    describe = [*reads[1][:5], "Describe", "--topic", other]
+    for right in (*reads, group, *([describe] if may_describe else ())):
+        await allow(admin, right)
+    login = {
+        "security_protocol": "SASL_PLAINTEXT",
+        "sasl_mechanism": "PLAIN",
+        "sasl_username": "shop",
+        "sasl_password": PASSWORDS["shop"],
+    }
+    admin_login = {"sasl_plain_username": "admin", "sasl_plain_password": PASSWORDS["admin"]}
+    async with (
+        writing(guarded, security_protocol="SASL_PLAINTEXT", sasl_mechanism="PLAIN", **admin_login) as producer,
+        member(options(guarded, good, **login), [good, other]) as reader,
+    ):
+        await reader.until(lambda: len(reader.pipeline.snapshot().partitions) == 2, "both are read")
+        await forbid(admin, reads[1])
+        await producer.send_and_wait(other, number(1))
+
+        def why() -> str:
+            blocked = [one.blocked for one in reader.pipeline.snapshot().partitions if one.partition.topic == other]
+            return "".join(blocked) or reader.pipeline.trouble()
+
+        await reader.until(lambda: "not_authorized" in why() or "may not see" in why(), "the one is not read")
+        await producer.send_and_wait(good, number(2))
+        await reader.until(lambda: reader.seen[-1:] == [2], "the other is read on")
+        await allow(admin, reads[1])
+        await producer.send_and_wait(other, number(3))
+        await reader.until(lambda: 3 in reader.seen and not why(), "it is read again")
+        assert sorted(reader.seen) == [1, 2, 3]
+
+
 @pytest.mark.parametrize("missing", range(4))
 async def test_each_right_is_needed(guarded: str, admin: AIOKafkaAdminClient, tmp_path: Path, missing: int) -> None:
     topic = f"missing-{missing}"
@@ -213,8 +257,8 @@ async def test_each_right_is_needed(guarded: str, admin: AIOKafkaAdminClient, tm
     needed = [right for right in rights(topic) if right[3] == "User:shop"]
     assert len(needed) == 4
     await forbid(admin, needed[missing])
-    for number, right in enumerate(needed):
-        if number != missing:
+    for index, right in enumerate(needed):
+        if index != missing:
             await allow(admin, right)
     with service(tmp_path, guarded, topic, "shop") as running:
         await until(lambda: bool(running.address("answering") or complaints(running)), "it listens, or complains")
