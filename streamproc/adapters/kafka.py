@@ -75,6 +75,7 @@ class KafkaConsumer:
         self._largest = options.partition_fetch_bytes_max
         self._ends: dict[TopicPartition, tuple[int, float]] = {}
         self._unseen: Sequence[str] = ()
+        self._is_open = False
         self._unopened = ""
         self._ids: dict[str, str] = {}
         self._recreated: set[str] = set()
@@ -323,6 +324,7 @@ class KafkaConsumer:
         self._assignments += 1
         self._theirs = {TopicPartition(*one): one for one in partitions}
         self._next = {}
+        self._is_open = False
         self._in_background(self._open(self._assignments))
 
     async def _open(self, assignment: int) -> None:
@@ -330,10 +332,11 @@ class KafkaConsumer:
         assert self._membership is not None
         pending, led, generation = set(self._theirs.values()), self._membership.leads(), self._membership.generation
         again_s, self._unopened = OPEN_AGAIN_S, ""
+        chosen: dict[Theirs, int] = {}
         while pending or led:
             starts: dict[Theirs, int] = {}
             try:
-                starts, refused = await self._starts(pending, led, generation)
+                starts, refused = await self._starts(pending, led, generation, chosen)
                 led, problem = frozenset(), "; ".join(sorted({f"{error}" for error in refused.values()}))
             except errors.KafkaError as error:
                 problem = f"{type(error).__name__}: {error}"
@@ -349,14 +352,16 @@ class KafkaConsumer:
                 again_s = min(OPEN_AGAIN_MAX_S, 2 * again_s)
             if assignment != self._assignments:
                 return
+        self._is_open = True
 
     async def _starts(
-        self, pending: Set[Theirs], led: Set[str], generation: int
+        self, pending: Set[Theirs], led: Set[str], generation: int, chosen: dict[Theirs, int]
     ) -> tuple[dict[Theirs, int], dict[Theirs, Exception]]:
         """Returns where the pending partitions start, as far as it is known, and the errors of those that tell none.
 
         A partition starts at the group's commit. The first start is committed as well, by the leader of the group for
         all partitions at once: so no commit means a partition that came later, whoever owns it and whatever was read.
+        What was `chosen` is committed again as it was: an attempt that seemed to fail may still take effect.
         """
         assert self._membership is not None
         asked = {*pending, *self._partitions_of(led)}
@@ -368,10 +373,15 @@ class KafkaConsumer:
         starts = {one: offset for one, (offset, _) in committed.items() if one in pending}
         if anew:
             self._tell_recreated({one.topic for one in anew} - self._recreated)
-            starts.update(await self._client.beginning_offsets(anew))
+            begins = await self._client.beginning_offsets(anew)
+            await self._membership.commit(begins, self._metadata, generation=generation)
+            starts.update(begins)
         missing = [one for one in asked if one.topic in led and one not in committed and one not in refused]
         if missing:
-            first = await self._first_starts(missing, {one.topic for one in committed} | self._recreated)
+            new = [one for one in missing if one not in chosen]
+            if new:
+                chosen |= await self._first_starts(new, {one.topic for one in committed} | self._recreated)
+            first = {one: chosen[one] for one in missing}
             await self._membership.commit(first, self._metadata, generation=generation)
             starts.update((one, offset) for one, offset in first.items() if one in pending)
         return starts, refused
@@ -450,10 +460,17 @@ class KafkaConsumer:
                 self._ends.update((TopicPartition(*one), (end, heard)) for one, end in ends.items())
 
     async def _look_for_other_topics(self) -> None:
+        """Asks for a rebalance where a topic was made anew; as the leader also looks whether all partitions have starts.
+
+        What was done of the old topic is committed as its own before all is opened anew.
+        """
         assert self._membership is not None
-        ids = await self._membership.topic_ids({one.topic for one in self._theirs.values()})
+        led, generation = self._membership.leads(), self._membership.generation
+        ids = await self._membership.topic_ids({*led, *(one.topic for one in self._theirs.values())})
         if any(self._ids.get(topic, one) != one for topic, one in ids.items()):
-            self._membership.rejoin()  # what was done of the old one is committed as its own; then all is opened anew
+            self._membership.rejoin()
+        elif led and self._is_open:
+            await self._starts(frozenset(), led, generation, {})
 
     def fail(self, error: BaseException) -> None:
         """Makes the next poll raise: aiokafka only logs what its listener raises."""

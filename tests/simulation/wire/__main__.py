@@ -1,0 +1,52 @@
+"""`python -m tests.simulation.wire --seeds 20000`, or `--seed N --verbose` to see one."""
+
+import argparse
+import sys
+import time
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+
+from tests.simulation.wire.oracle import Violation
+from tests.simulation.wire.play import play
+
+SHOWN_EVERY = 500
+
+
+def attempt(seed: int) -> tuple[int, Counter[str], str]:
+    """Plays a seed. Returns what happened, and what was violated."""
+    try:
+        oracle, _ = play(seed)
+    except Violation as violation:
+        return seed, Counter(), str(violation)
+    return seed, oracle.counts, ""
+
+
+def main() -> int:
+    """Plays what the command line says; 1 if anything was violated."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation.wire", description=__doc__)
+    parser.add_argument("--seed", type=int, help="one seed")
+    parser.add_argument("--seeds", type=int, default=150, help="so many, from --first on")
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--verbose", action="store_true", help="print the trace")
+    parser.add_argument("--processes", type=int, default=2)
+    chosen = parser.parse_args()
+    if chosen.seed is not None:
+        oracle, trace = play(chosen.seed)
+        print("\n".join(trace if chosen.verbose else []), dict(oracle.counts))
+        return 0
+    began, total, failed = time.monotonic(), Counter[str](), 0
+    with ProcessPoolExecutor(chosen.processes) as pool:
+        seeds = range(chosen.first, chosen.first + chosen.seeds)
+        for number, (seed, counts, violated) in enumerate(pool.map(attempt, seeds, chunksize=10), 1):
+            total += counts
+            if violated:
+                failed += 1
+                print(f"seed {seed}: {violated}")
+            if number % SHOWN_EVERY == 0:
+                print(f"{number} seeds, {failed} violated, {time.monotonic() - began:.0f} s", file=sys.stderr)
+    print(f"{chosen.seeds} seeds, {failed} violated, {time.monotonic() - began:.0f} s: {dict(total)}")
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
