@@ -5,7 +5,7 @@ from typing import Literal
 from streamproc.app import App
 from streamproc.errors import ConfigError
 from streamproc.http.options import is_loopback
-from streamproc.settings import Settings
+from streamproc.settings import Settings, contradictions
 from streamproc.stream.wrap import keeps_event_ids
 
 Trigger = Literal["stream", "http", "schedule"]
@@ -13,6 +13,8 @@ Trigger = Literal["stream", "http", "schedule"]
 
 def check_start(app: App, settings: Settings, only: Trigger | None) -> None:
     """Raises ConfigError, before anything is connected, where functions could not be called, or by anybody."""
+    if wrong := contradictions(settings):
+        raise ConfigError("\n".join(wrong))
     app.check_topics(settings.stream.topics)
     if only == "http" and not app.http_functions:
         raise ConfigError("--only http: the app has no HTTP functions")

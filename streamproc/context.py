@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
@@ -11,12 +11,14 @@ from streamproc.core.batcher import Batch
 from streamproc.core.ledger import Entry
 from streamproc.model import Event, Headers, OutRecord, Record
 from streamproc.stream.options import StreamOptions
-from streamproc.stream.wrap import record_of
+from streamproc.stream.wrap import encode, record_of
 
 S = TypeVar("S")
 """The type of the application's services."""
 
-_encode = msgspec.json.Encoder().encode
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_STAMP_MAX = 253_402_214_400_000
+"""9999-12-31T00:00Z in milliseconds since the Unix epoch: the last midnight that exists in every time zone."""
 
 
 class Clocks(NamedTuple):
@@ -102,8 +104,11 @@ class Item(msgspec.Struct, eq=False, gc=False):
 
     @property
     def record_time(self) -> datetime:
-        """When the producer or the broker stamped it; the beginning of 1970 where neither did."""
-        return datetime.fromtimestamp(max(0, self.record.timestamp or 0) / 1000, UTC)
+        """The time the producer or the broker stamped it with: the beginning of 1970 where neither did.
+
+        A stamp outside of the years 1970 to 9999 is the nearest that is not: some take microseconds for milliseconds.
+        """
+        return _EPOCH + timedelta(milliseconds=min(max(0, self.record.timestamp or 0), _STAMP_MAX))
 
 
 class CallContext(Generic[S]):
@@ -145,13 +150,16 @@ class _StreamContext(CallContext[S]):
         """An event as a record of its topic (the first input topic when not given), for a store to put in the outbox.
 
         Row and event are then written in one transaction, and the event is published once that is committed. Give an
-        `event_id` that a repeat of the call would give again.
+        `event_id` that a repeat of the call would give again. Raises HandlerError as `emit` does.
         """
         return record_of(event, self._run.stream, key=key, topic=topic, event_id=event_id)
 
     def emit(self, event: Event, *, topic: str, key: str | bytes | None = None) -> None:
-        """Queues an event, as JSON. The broker acknowledges it before the record of this call settles."""
-        record = OutRecord(topic, _encode(event), key.encode() if isinstance(key, str) else key)
+        """Queues an event, as JSON. The broker acknowledges it before the record of this call settles.
+
+        Raises HandlerError for a number that JSON has not: NaN or an infinity.
+        """
+        record = OutRecord(topic, encode(event), key.encode() if isinstance(key, str) else key)
         if self.emitted is None:
             setattr(self, "emitted", [record])  # noqa: B010  # a slot of the classes below
         else:

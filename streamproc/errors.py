@@ -17,7 +17,11 @@ class HandlerError(StreamprocError):
     """The author of a function must act: it returned something that is not an outcome, or ran too long."""
 
 
-class RecordTooLarge(BrokerError):
+class RecordRefused(BrokerError):
+    """The author of a record must act: the broker will never take it as it is, however often it is sent."""
+
+
+class RecordTooLarge(RecordRefused):
     """The broker refuses a record for its size: send less of it."""
 
 

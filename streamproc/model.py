@@ -204,7 +204,7 @@ class PartitionSnapshot:
     """One assigned partition as the engine sees it.
 
     Offsets: `committed` (last acknowledged commit), `done` (lowest unsettled), `admitted` (next to be read).
-    `blocked` says why the partition does not move, "" when it does. `oldest_since` is the admission time of the
+    `blocked` says why the partition is not read on, "" when it is, and `detail` what to do. `oldest_since` is the admission time of the
     oldest unsettled record, in seconds since the Unix epoch, 0 when there is none.
     """
 
@@ -216,6 +216,7 @@ class PartitionSnapshot:
     unsettled: int
     oldest_since: float
     blocked: str = ""
+    detail: str = ""
 
 
 SHORT_S = 64e-6

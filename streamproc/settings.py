@@ -3,7 +3,7 @@
 import difflib
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +92,8 @@ def load(file: Path | None, environ: Mapping[str, str], *, flags: Mapping[str, A
     """Settings from defaults, then a TOML file, then `STREAMPROC_SECTION__OPTION` variables, then flags.
 
     Without a file, `streamproc.toml` of the current directory is read, where there is one. Flags have dotted
-    names. Raises ConfigError, a line per problem: unknown names, wrong types, values outside their limits.
+    names. Raises ConfigError, a line per problem: unknown names, wrong types, values outside their limits, settings
+    that contradict each other.
     """
     loader = _Loader()
     loader.add(loader.in_file(file))
@@ -100,9 +101,11 @@ def load(file: Path | None, environ: Mapping[str, str], *, flags: Mapping[str, A
     for name, value in (flags or {}).items():
         loader.add([_Given(name, value, f"--set {name}", f"--set {name}", isinstance(value, str))])
     settings = loader.build()
-    if loader.problems:
-        raise ConfigError("\n".join(loader.problems))
-    return Loaded(settings, {name: one.origin for name, (one, _) in loader.given.items()})
+    origins = {name: one.origin for name, (one, _) in loader.given.items()}
+    problems = loader.problems + contradictions(settings, origins)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return Loaded(settings, origins)
 
 
 def secrets(settings: Settings) -> frozenset[str]:
@@ -116,6 +119,53 @@ def secrets(settings: Settings) -> frozenset[str]:
             with suppress(ConfigError):  # told by who needs it
                 found.add(read_secret(value, leaf.name))
     return frozenset(found)
+
+
+def contradictions(settings: Settings, origins: Mapping[str, str] | None = None) -> list[str]:
+    """Returns a sentence for each group of settings that cannot hold together, and who set them as far as is known."""
+    found = []
+    for names, find in _CONTRADICTIONS:
+        if wrong := find(settings):
+            values = " and ".join(f"{name} = {_shown(settings, name)}" for name in names)
+            given = [(name, (origins or {})[name]) for name in names if name in (origins or {})]
+            told = ", ".join(f"{name}{'' if n else ' was set'} by {origin}" for n, (name, origin) in enumerate(given))
+            found.append(f"{values}: {wrong}{f' ({told})' if told else ''}")
+    return found
+
+
+def _shown(settings: Settings, name: str) -> str:
+    section, _, option = name.partition(".")
+    value = getattr(getattr(settings, section), option)
+    return ", ".join(value) if isinstance(value, list) else str(value)
+
+
+def _letters_are_read(settings: Settings) -> str:
+    topics = settings.stream.topics
+    for topic in topics:
+        letters = settings.stream.dead_letter_topic.format(topic=topic)
+        if letters in topics:
+            return (
+                f"the dead letters of {topic} would go to {letters}, which is an input topic;"
+                " read the one without the other, or name another dead_letter_topic"
+            )
+    return ""
+
+
+def _drains_too_long(settings: Settings) -> str:
+    stream = settings.stream
+    if stream.drain_s + stream.commit_timeout_s < settings.kafka.rebalance_timeout_s:
+        return ""
+    return (
+        "the group gives partitions to others before the calls in flight have ended and are committed;"
+        " keep the sum of the first two below the last"
+    )
+
+
+_CONTRADICTIONS: tuple[tuple[tuple[str, ...], Callable[[Settings], str]], ...] = (
+    (("stream.topics", "stream.dead_letter_topic"), _letters_are_read),
+    (("stream.drain_s", "stream.commit_timeout_s", "kafka.rebalance_timeout_s"), _drains_too_long),
+)
+"""Settings that can break a promise together, and what says how: "" where they do not."""
 
 
 def _of(settings: Settings, leaf: "_Leaf") -> Any:

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
-
 from streamproc import virtualtime
 from streamproc.adapters.memory import Faults, MemoryBroker, MemoryConsumer, MemoryProducer, StoredRecord
 from streamproc.adapters.memory_firings import MemoryFirings
@@ -27,7 +25,7 @@ from streamproc.stream.deadletter import OURS
 from streamproc.stream.decode import Decoder
 from streamproc.stream.options import StreamOptions
 from streamproc.stream.pipeline import Pipeline, Surroundings
-from streamproc.stream.wrap import wrap
+from streamproc.stream.wrap import encode, wrap
 from streamproc.testing_http import Response as Response
 from streamproc.testing_http import request as request
 
@@ -85,7 +83,7 @@ class NoObserver:
 
 def envelope(event: Event | bytes, *, event_id: str = "", key: str = "") -> bytes:
     """An event (or its bytes) as a Lambda Kinesis record, the default format of a topic."""
-    data = event if isinstance(event, bytes) else msgspec.json.encode(event)
+    data = event if isinstance(event, bytes) else encode(event)
     value, _ = wrap(data, "kinesis", event_id=event_id, event_type="", key=key)
     return value
 
@@ -248,7 +246,7 @@ async def invoke(app: App, event: Event | bytes, *, services: Any = None, functi
 
 
 def _entry(app: App, event: Event | bytes) -> Entry:
-    value = msgspec.json.encode(event) if isinstance(event, Event) else event
+    value = encode(event) if isinstance(event, Event) else event
     events = list(dict.fromkeys(function.event for function in app.stream_functions))
     record = StoredRecord(0, int(EPOCH * 1000), None, value)
     partition = TopicPartition("invoke", 0)

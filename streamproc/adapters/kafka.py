@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 MERGED_RECORDS_MIN = 1_000
 STOP_TIMEOUT_S = 5.0
+REQUEST_TIMEOUT_S = 40.0
 TOPICS_WITHIN_S = 5.0
 """How long a topic may take to be known to all brokers after it was made."""
 LOOK_S = 1.0
@@ -110,7 +111,7 @@ class KafkaConsumer:
         self._client.subscribe(self._stream.topics, listener=_Listener(self))
 
     def _consumer_options(self) -> dict[str, Any]:
-        options = self._options
+        options, stream = self._options, self._stream
         return {
             "group_id": options.group_id,
             "group_instance_id": self._instance or None,
@@ -119,6 +120,8 @@ class KafkaConsumer:
             "isolation_level": options.isolation_level,
             "session_timeout_ms": int(options.session_timeout_s * 1000),
             "heartbeat_interval_ms": int(min(3.0, options.session_timeout_s / 3) * 1000),
+            # A member waits for its next assignment as long as others take to give theirs up.
+            "request_timeout_ms": int(1000 * max(REQUEST_TIMEOUT_S, stream.drain_s + stream.commit_timeout_s + 10)),
             "rebalance_timeout_ms": int(options.rebalance_timeout_s * 1000),
             "max_poll_interval_ms": int(options.poll_interval_max_s * 1000),
             "fetch_max_bytes": options.fetch_bytes_max,
@@ -336,7 +339,9 @@ class KafkaConsumer:
         while pending or led:
             starts: dict[Theirs, int] = {}
             try:
-                starts, refused = await self._starts(pending, led, generation, chosen)
+                starts, refused = await self._starts(
+                    pending, led, generation, chosen=chosen, is_reading=bool(self._next)
+                )
                 led, problem = frozenset(), "; ".join(sorted({f"{error}" for error in refused.values()}))
             except errors.KafkaError as error:
                 problem = f"{type(error).__name__}: {error}"
@@ -355,7 +360,13 @@ class KafkaConsumer:
         self._is_open = True
 
     async def _starts(
-        self, pending: Set[Theirs], led: Set[str], generation: int, chosen: dict[Theirs, int]
+        self,
+        pending: Set[Theirs],
+        led: Set[str],
+        generation: int,
+        *,
+        chosen: dict[Theirs, int],
+        is_reading: bool,
     ) -> tuple[dict[Theirs, int], dict[Theirs, Exception]]:
         """Returns where the pending partitions start, as far as it is known, and the errors of those that tell none.
 
@@ -366,7 +377,11 @@ class KafkaConsumer:
         assert self._membership is not None
         asked = {*pending, *self._partitions_of(led)}
         committed, refused = await self._membership.committed(asked)
-        self._note_ids(await self._membership.topic_ids({one.topic for one in asked}))
+        ids = await self._membership.topic_ids({one.topic for one in asked})
+        if is_reading and self._have_changed(ids):  # what is read and committed now is of the old topic: begin anew
+            self._membership.rejoin()
+            return {}, {}
+        self._note_ids(ids)
         anew = [
             one for one, (_, metadata) in committed.items() if one in pending and self._is_of_another(one, metadata)
         ]
@@ -419,6 +434,9 @@ class KafkaConsumer:
         topic_id = self._ids.get(one.topic)
         return metadata.startswith(ID) and topic_id is not None and metadata != ID + topic_id
 
+    def _have_changed(self, ids: Mapping[str, str]) -> bool:
+        return any(self._ids.get(topic, one) != one for topic, one in ids.items())
+
     def _note_ids(self, ids: Mapping[str, str]) -> None:
         self._tell_recreated({topic for topic, one in ids.items() if self._ids.get(topic, one) != one})
         self._ids.update(ids)
@@ -467,10 +485,10 @@ class KafkaConsumer:
         assert self._membership is not None
         led, generation = self._membership.leads(), self._membership.generation
         ids = await self._membership.topic_ids({*led, *(one.topic for one in self._theirs.values())})
-        if any(self._ids.get(topic, one) != one for topic, one in ids.items()):
+        if self._have_changed(ids):
             self._membership.rejoin()
         elif led and self._is_open:
-            await self._starts(frozenset(), led, generation, {})
+            await self._starts(frozenset(), led, generation, chosen={}, is_reading=True)
 
     def fail(self, error: BaseException) -> None:
         """Makes the next poll raise: aiokafka only logs what its listener raises."""

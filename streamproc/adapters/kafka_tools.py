@@ -21,11 +21,11 @@ SENT_TOGETHER = 500
 
 
 class StoredRecord(NamedTuple):
-    """A record as it lies in a topic. `timestamp` is in milliseconds since the Unix epoch."""
+    """A record as it lies in a topic. `timestamp` is in milliseconds since the Unix epoch; None or -1 is none."""
 
     partition: TopicPartition
     offset: int
-    timestamp: int
+    timestamp: int | None
     key: bytes | None
     value: bytes | None
     headers: Headers

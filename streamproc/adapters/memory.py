@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from contextlib import suppress
 from dataclasses import dataclass
 
-from streamproc.errors import BrokerError, RecordTooLarge
+from streamproc.errors import BrokerError, RecordRefused, RecordTooLarge
 from streamproc.model import Headers, OutRecord, PartitionStopped, Record, RecordBatch, TopicPartition
 from streamproc.ports import RebalanceListener
 
@@ -296,6 +296,8 @@ class MemoryProducer:
             self._broker.append(record)
         except BrokerError as error:
             return error
+        except (TypeError, ValueError, OverflowError) as error:
+            return RecordRefused(f"topic {record.topic}: the record cannot be encoded: {error}")
         return await self._broker.faults.after_send(record)
 
     async def stop(self) -> None:

@@ -2,7 +2,7 @@
 
 import base64
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from streamproc.stream.options import StreamOptions
 
 PREFIX = "__streamproc.errors."
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @click.group()
@@ -133,7 +134,14 @@ def print_details(found: dict[str, Any]) -> None:
 
 
 def _time(record: "StoredRecord") -> str:
-    return datetime.fromtimestamp(record.timestamp / 1000, UTC).isoformat(timespec="milliseconds")
+    """When it was written, "" for a record without a time; a number where no calendar has the time."""
+    stamp = record.timestamp
+    if stamp is None or stamp == -1:
+        return ""
+    try:
+        return (_EPOCH + timedelta(milliseconds=stamp)).isoformat(timespec="milliseconds")
+    except OverflowError:
+        return f"{stamp} ms after 1970"
 
 
 def _text(value: bytes | None) -> str:

@@ -164,9 +164,11 @@ class Engine:
         """Bytes that may be read before all that is held reaches its bound, at least 1."""
         return max(1, self._limits.total_bytes - sum(ledger.nbytes for ledger in self.ledgers.values()))
 
-    def _why_blocked(self, ledger: Ledger) -> str:
+    def _why_blocked(self, ledger: Ledger) -> tuple[str, str]:
         stopped = self._stopped.get(ledger.partition)
-        return self._why_held_back(ledger) if stopped is None else stopped.reason
+        if stopped is not None:
+            return stopped.reason, stopped.detail
+        return self._why_held_back(ledger), self._letters.blocked(ledger.partition)
 
     def _why_held_back(self, ledger: Ledger) -> str:
         partition = ledger.partition
@@ -293,7 +295,8 @@ class Engine:
         if function.plan.retry.age_max_s < 0:
             return 0.0
         stamp = work.entry.batch.records[work.index].timestamp
-        return now - work.entry.since if stamp is None or stamp < 0 else self._wall() - stamp / 1000
+        here = now - work.entry.since  # a timestamp of the future makes no record young for ever
+        return here if stamp is None or stamp < 0 else max(here, self._wall() - stamp / 1000)
 
     def _bury(self, function: Function, work: Work, condition: str, failure: Failure) -> None:
         letter = Letter(
@@ -351,7 +354,7 @@ class Engine:
             for partition, lane in function.queue.lanes.items():
                 records[partition.topic, function.plan.event_type, "ok"] += lane.done
         return Snapshot(
-            partitions=[ledger.snapshot(self._why_blocked(ledger)) for ledger in self.ledgers.values()],
+            partitions=[ledger.snapshot(*self._why_blocked(ledger)) for ledger in self.ledgers.values()],
             functions=[function.snapshot() for function in self.functions],
             records=dict(records),
             dead_letters=dict(self._counts.conditions),

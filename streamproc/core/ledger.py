@@ -159,8 +159,8 @@ class Ledger:
         self.unsettled = 0
         self.nbytes = 0
 
-    def snapshot(self, blocked: str) -> PartitionSnapshot:
-        """Frozen numbers; `blocked` is why the partition is not read on."""
+    def snapshot(self, blocked: str, detail: str = "") -> PartitionSnapshot:
+        """Frozen numbers; `blocked` is why the partition is not read on, `detail` what to do."""
         return PartitionSnapshot(
             partition=self.partition,
             epoch=self.epoch,
@@ -170,4 +170,5 @@ class Ledger:
             unsettled=self.unsettled,
             oldest_since=self.oldest_since(),
             blocked=blocked,
+            detail=detail,
         )

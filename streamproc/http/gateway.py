@@ -14,7 +14,7 @@ from typing import Any
 
 from streamproc.app import App, Http
 from streamproc.context import CallLimits, Clocks, Run
-from streamproc.errors import BrokerError, StoreError
+from streamproc.errors import BrokerError, RecordRefused, RecordTooLarge, StoreError
 from streamproc.http import cors, trace
 from streamproc.http.answer import Problem
 from streamproc.http.arguments import Arguments, Refusal
@@ -180,10 +180,14 @@ class Gateway:
                 with route.calls.place():
                     errors = [error for error in await self._around.producer.send(context.emitted) if error]
                 if errors:
-                    raise errors[0]
+                    raise next((error for error in errors if isinstance(error, RecordRefused)), errors[0])
         except Expired:
             context.log.warning("%s ran over timeout_s=%g", context.function, route.function.timeout_s)
             return problem(Problem(504, "The function took too long"))
+        except RecordRefused as error:
+            context.log.error("%s emitted an event that is never taken: %s", context.function, error)
+            large = isinstance(error, RecordTooLarge)
+            return problem(Problem(413, "The event is too large") if large else Problem(500, "Internal server error"))
         except (BrokerError, StoreError) as error:
             context.log.warning("%s failed: %s: %s", context.function, type(error).__name__, error)
             return problem(Problem(503, "Service unavailable", headers=RETRY_AFTER))

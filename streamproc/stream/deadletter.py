@@ -1,18 +1,22 @@
 """A record that failed <-> its dead letter. Pure.
 
-A dead letter is the record itself (key, value, timestamp, headers) with headers that say where it came from and why.
-Names: `__streamproc.errors.*`, and by option those of Kafka Connect's `DeadLetterQueueReporter`, which most tools
-read. Failure headers that the record brought along are never trusted and replaced.
+A dead letter is the record itself (key, value, headers) with headers that say where it came from, when, and why; its
+own time is that of the send, by which retention goes. Names: `__streamproc.errors.*`, and by option those of Kafka
+Connect's `DeadLetterQueueReporter`, which most tools read. Failure headers that the record brought along are never
+trusted and replaced.
+
+What the broker will never take whole (for its size, a header, a missing key) is sent in a smaller form, the next of
+`FORMS`; the last is no more than the record's position.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
 from streamproc.core.letters import Letter
-from streamproc.model import OutRecord, Record
+from streamproc.model import OutRecord
 
 OURS = "__streamproc.errors."
 CONNECT = "__connect.errors."
@@ -21,6 +25,7 @@ STACKTRACE_MAX = 8_000
 HEADERS_MAX = 100
 HEADER_BYTES_MAX = 65_536
 VALUE_KEPT_MAX = 1_024
+CONDITION_KEPT_MAX = 64
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u0080-\u009f\u2028\u2029]")
 
 
@@ -48,23 +53,63 @@ def dead_letter(letter: Letter, options: DeadLetterOptions) -> OutRecord:
     if value is None and record.key is None:
         value = b""
         headers.append((OURS + "value.null", b"true"))
-    topic = options.topic.format(topic=letter.partition.topic)
-    return OutRecord(topic, value, record.key, headers, _stamp(record))
+    return OutRecord(_topic(letter, options), value, record.key, headers)
+
+
+def plain(letter: Letter, options: DeadLetterOptions) -> OutRecord:
+    """The dead letter without the headers that the record brought along; its position is its key if it has none."""
+    record = letter.entry.batch.records[letter.index]
+    return _cut(letter, options, value=record.value, key=record.key)
 
 
 def truncated(letter: Letter, options: DeadLetterOptions) -> OutRecord:
-    """The dead letter of a record the broker refuses for its size: the value's beginning; the source names the rest."""
+    """The dead letter with the beginning of the value; the source has the rest."""
     record = letter.entry.batch.records[letter.index]
-    headers = [*_ours(letter, options), (OURS + "value.truncated", str(len(record.value or b"")).encode())]
-    topic = options.topic.format(topic=letter.partition.topic)
     key = record.key if len(record.key or b"") <= VALUE_KEPT_MAX else None
-    return OutRecord(topic, (record.value or b"")[:VALUE_KEPT_MAX], key, headers, _stamp(record))
+    return _cut(letter, options, value=(record.value or b"")[:VALUE_KEPT_MAX], key=key)
 
 
-def _stamp(record: Record) -> int | None:
-    """The record's own time, None where it has none."""
-    stamp = record.timestamp
-    return None if stamp is None or stamp < 0 else stamp
+def bare(letter: Letter, options: DeadLetterOptions) -> OutRecord:
+    """The headers of the dead letter alone."""
+    return _cut(letter, options, value=None, key=None)
+
+
+def pointer(letter: Letter, options: DeadLetterOptions) -> OutRecord:
+    """The record's position and the condition alone, for which nothing of the record need be read."""
+    fields = {
+        "topic": letter.partition.topic,
+        "partition": str(letter.partition.partition),
+        "offset": str(letter.offset),
+        "condition": clean(letter.condition, CONDITION_KEPT_MAX),
+    }
+    headers = [(OURS + name, value.encode("utf-8", "replace")) for name, value in fields.items()]
+    return OutRecord(_topic(letter, options), b"", _position(letter), headers)
+
+
+FORMS: Sequence[Callable[[Letter, DeadLetterOptions], OutRecord]] = (dead_letter, plain, truncated, bare, pointer)
+"""The forms of a dead letter, each smaller than the one before."""
+
+
+def _cut(letter: Letter, options: DeadLetterOptions, *, value: bytes | None, key: bytes | None) -> OutRecord:
+    record = letter.entry.batch.records[letter.index]
+    headers: list[tuple[str, bytes]] = _ours(letter, options)
+    if record.value is None:
+        headers.append((OURS + "value.null", b"true"))
+    elif len(value or b"") < len(record.value):
+        headers.append((OURS + "value.truncated", str(len(record.value)).encode()))
+    if record.key is None:
+        headers.append((OURS + "key.null", b"true"))
+    elif key is None:
+        headers.append((OURS + "key.truncated", str(len(record.key)).encode()))
+    return OutRecord(_topic(letter, options), value or b"", _position(letter) if key is None else key, headers)
+
+
+def _topic(letter: Letter, options: DeadLetterOptions) -> str:
+    return options.topic.format(topic=letter.partition.topic)
+
+
+def _position(letter: Letter) -> bytes:
+    return f"{letter.partition.topic}/{letter.partition.partition}/{letter.offset}".encode()
 
 
 def _kept(letter: Letter) -> Iterator[tuple[str, bytes | None]]:

@@ -18,7 +18,8 @@ from streamproc.context import BatchContext, Context, Items, Run
 from streamproc.core.batcher import Batch
 from streamproc.core.engine import Engine, Outcome
 from streamproc.core.function import Function
-from streamproc.model import SHORT_S, Failure, Failures, OutRecord
+from streamproc.errors import RecordRefused, RecordTooLarge
+from streamproc.model import SHORT_S, Failure, Failures, OutRecord, Reject
 from streamproc.ports import Observer, Producer
 from streamproc.stream.outcome import checked, checked_batch, failure
 
@@ -65,7 +66,7 @@ class Executor:
 
     def wake_if_ready(self) -> None:
         """Wakes a worker when there is something to call the function with."""
-        if self._function.ready(self._run.now()):
+        if self._parts.holds() and self._function.ready(self._run.now()):
             self.wake()
 
     def _start_worker(self, more: int) -> None:
@@ -81,7 +82,7 @@ class Executor:
         self._spread(await waiting)
 
     def _spread(self, workers: int) -> None:
-        if self._function.ready(self._run.now()) > 1:
+        if self._parts.holds() and self._function.ready(self._run.now()) > 1:
             self.wake(workers, more=2)
 
     async def _work_on_records(self, slot: Slot, more: int) -> None:
@@ -110,7 +111,7 @@ class Executor:
                 outcome = self._failed(slot, error)
             if outcome is None and ctx.emitted:
                 slot.started = 0.0
-                outcome = await self._emit(ctx.emitted)
+                outcome = await self._emit(ctx.emitted, 1)
             if outcome is None:
                 lanes.finish(work)
             else:
@@ -165,7 +166,7 @@ class Executor:
         except BaseException as error:
             found = dict.fromkeys(range(len(events)), self._failed(slot, error))
         if ctx.emitted and (found is None or isinstance(outcome, Failures)):
-            refused = await self._emit(ctx.emitted)
+            refused = await self._emit(ctx.emitted, len(events))
             if refused is not None:
                 return dict.fromkeys(range(len(events)), refused)
         return found
@@ -204,17 +205,30 @@ class Executor:
         self._parts.failed(self._declared.name, error)
         return Failure("TimeoutError", str(error))
 
-    async def _emit(self, records: list[OutRecord]) -> Failure | None:
+    async def _emit(self, records: list[OutRecord], size: int) -> Failure | Reject | None:
+        """Sends what a call of `size` records emitted. What the broker will never take needs no further attempt.
+
+        Of a batch it is not known which record is to blame: it is tried again, and as each of its keys waits a time of
+        its own, the one to blame is alone sooner or later.
+        """
         try:
             results = await self._parts.producer.send(records)
-        except Exception as error:  # a key or value that is no bytes, say
+        except Exception as error:
             self._parts.failed(self._declared.name, error)
             return failure(error, self._parts.mask)
-        errors = [error for error in results if error is not None]
-        if not errors:
+        refused = [(why, record) for why, record in zip(results, records, strict=True) if why is not None]
+        if not refused:
             return None
-        self._parts.failed(self._declared.name, errors[0])
-        return Failure("BrokerError", f"{len(errors)} of {len(records)} emitted events were refused: {errors[0]}")
+        for_good = [one for one in refused if isinstance(one[0], RecordRefused)]
+        why, record = (for_good or refused)[0]
+        self._parts.failed(self._declared.name, why)
+        detail = f"{len(refused)} of {len(records)} emitted events were refused: {why}"
+        if not for_good:
+            return Failure("BrokerError", detail)
+        detail = f"{detail} ({len(record.value or b'')} bytes)"
+        if size > 1:
+            return Failure(type(why).__name__, f"{detail}; these are the events of a batch of {size} records")
+        return Reject("emitted_too_large" if isinstance(why, RecordTooLarge) else "emitted_refused", detail)
 
     async def _call_in_thread(self, event: Any, ctx: Any) -> Any:
         loop = asyncio.get_running_loop()

@@ -1,5 +1,6 @@
 """How records are read and settled: section `[stream]` of the settings."""
 
+import re
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -7,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 Format = Literal["kinesis", "base64", "json", "cloudevents", "s3", "auto"]
+_TOPIC = re.compile(r"[a-zA-Z0-9._-]{1,249}")
 
 
 class StreamOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -53,5 +55,11 @@ class StreamOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     def __post_init__(self) -> None:
         if self.starting_position == "at_timestamp" and self.starting_timestamp is None:
             raise ValueError("starting_position = at_timestamp needs starting_timestamp")
+        longest = max(self.topics, key=len)
+        if not _TOPIC.fullmatch(self.dead_letter_topic.replace("{topic}", longest)):
+            raise ValueError(
+                f"dead_letter_topic = {self.dead_letter_topic!r} makes no topic name: it may hold {{topic}}, letters,"
+                " digits, dot, dash and _, and be 249 characters long"
+            )
         if not self.dead_letter_topic.replace("{topic}", "").strip("."):
             raise ValueError("dead_letter_topic must differ from the input topic")

@@ -10,14 +10,16 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from streamproc.core.engine import Engine
 from streamproc.core.letters import Letter
-from streamproc.errors import BrokerError, RecordTooLarge
-from streamproc.model import TopicPartition
+from streamproc.errors import BrokerError, RecordRefused, RecordTooLarge
+from streamproc.model import OutRecord, TopicPartition
 from streamproc.ports import Consumer, Observer, Producer
-from streamproc.stream.deadletter import DeadLetterOptions, dead_letter, truncated
+from streamproc.stream.deadletter import FORMS, DeadLetterOptions
 
 log = logging.getLogger(__name__)
 
 LETTERS_MAX = 500
+TELL_S = 60.0
+"""How often a refusal that lasts is logged."""
 
 
 class Settler:
@@ -47,6 +49,8 @@ class Settler:
         self._committing = asyncio.Lock()
         self._tasks = asyncio.TaskGroup()
         self._sending = False
+        self._refusal = ""
+        self._tell_at = 0.0
 
     def kick(self) -> None:
         """Something may be due earlier than thought."""
@@ -76,8 +80,7 @@ class Settler:
     async def _send(self, letters: Sequence[Letter]) -> None:
         results: Sequence[BrokerError | None]
         try:
-            results = await self._producer.send([dead_letter(letter, self._letters) for letter in letters])
-            results = await self._send_truncated(letters, results)
+            results = await self._send_in_forms(letters)
         except Exception as error:  # what is neither sent nor refused would hold its partition for ever, and silently
             log.exception("dead letters could not be sent")
             results = [BrokerError(type(error).__name__)] * len(letters)
@@ -85,21 +88,25 @@ class Settler:
         self._acknowledged(letters, results)
         self.kick()
 
-    async def _send_truncated(
-        self, letters: Sequence[Letter], results: Sequence[BrokerError | None]
-    ) -> Sequence[BrokerError | None]:
-        large = [
-            number
-            for number, result in enumerate(results)
-            if isinstance(result, RecordTooLarge) and letters[number].entry.ledger.open
-        ]
-        if not large:
-            return results
-        again = await self._producer.send([truncated(letters[number], self._letters) for number in large])
-        merged = list(results)
-        for number, result in zip(large, again, strict=True):
-            merged[number] = result
-        return merged
+    async def _send_in_forms(self, letters: Sequence[Letter]) -> Sequence[BrokerError | None]:
+        """Sends the letters whole, and what the broker will never take so in smaller and smaller forms."""
+        results: list[BrokerError | None] = [None] * len(letters)
+        left: Sequence[int] = range(len(letters))
+        for form in FORMS:
+            records: dict[int, OutRecord] = {}
+            for number in left:
+                try:
+                    records[number] = form(letters[number], self._letters)
+                except Exception as error:  # its headers cannot be read, say
+                    results[number] = RecordRefused(f"a record cannot be read again: {type(error).__name__}")
+            for number, result in zip(records, await self._producer.send(list(records.values())), strict=True):
+                results[number] = result
+            left = [n for n in left if isinstance(results[n], RecordRefused) and letters[n].entry.ledger.open]
+            if not left:
+                return results
+        for number in left:
+            results[number] = _hopeless(results[number])
+        return results
 
     def _acknowledged(self, letters: Sequence[Letter], results: Sequence[BrokerError | None]) -> None:
         pairs = list(zip(letters, results, strict=True))
@@ -107,8 +114,13 @@ class Settler:
         refused = [(letter, error) for letter, error in pairs if error is not None]
         if refused:
             error = str(refused[0][1])
-            log.error("%d dead letters were refused and are kept: %s", len(refused), error)
+            if error != self._refusal or self._now() >= self._tell_at:
+                log.error("%d dead letters were refused and are kept: %s", len(refused), error)
+                self._refusal, self._tell_at = error, self._now() + TELL_S
             self._engine.refused([letter for letter, _ in refused], error, self._now())
+        elif self._refusal:
+            log.info("dead letters are written again")
+            self._refusal = ""
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Commits, one at a time and under a deadline. A failure is counted and repeated with the next commit.
@@ -138,3 +150,9 @@ class Settler:
         offsets = {p: offset for p, offset in self._engine.commits().items() if p in partitions}
         if offsets:
             await self.commit(offsets)
+
+
+def _hopeless(error: BrokerError | None) -> RecordRefused:
+    """What to do where a topic takes no form of a dead letter."""
+    advice = "raise max.message.bytes" if isinstance(error, RecordTooLarge) else "look at the settings"
+    return RecordRefused(f"{error}, also of a dead letter that is only the record's position: {advice} of that topic")

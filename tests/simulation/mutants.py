@@ -7,13 +7,12 @@ that may catch it; which one does first is up to the seed.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from streamproc.core.batcher import Batch, Batcher
 from streamproc.core.engine import Engine
 from streamproc.core.lanes import Lanes, Work
 from streamproc.core.ledger import Entry, Ledger
-from streamproc.model import TopicPartition
+from streamproc.model import RecordBatch, TopicPartition
 from tests.simulation.instead import instead
 
 
@@ -190,12 +189,14 @@ def batches_ignore_keys_that_are_set_apart() -> Iterator[None]:
 @mutant("KEY-ORDER", "D")
 def reads_on_while_it_drains() -> Iterator[None]:
     """What a poll brings during a drain is taken in, behind what the drain has dropped."""
-    sound = Engine.admit
+    sound = Engine.takes
 
-    def admit(self: Engine, routed: Sequence[Any], now: float) -> None:
+    def takes(self: Engine, batch: RecordBatch) -> bool:
         draining, self._draining = self._draining, set()
-        sound(self, routed, now)
-        self._draining = draining
+        try:
+            return sound(self, batch)
+        finally:
+            self._draining = draining
 
-    with instead(Engine, "admit", admit):
+    with instead(Engine, "takes", takes):
         yield

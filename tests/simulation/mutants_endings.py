@@ -1,6 +1,6 @@
 """Broken builds of drains, of what must come to an end, and of what leaves the system."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from streamproc.core.engine import Due, Engine
@@ -11,7 +11,7 @@ from streamproc.core.letters import Letter, Letters
 from streamproc.core.plan import Routed
 from streamproc.model import OutRecord, TopicPartition
 from streamproc.stream import settle
-from streamproc.stream.deadletter import DeadLetterOptions
+from streamproc.stream.deadletter import FORMS, DeadLetterOptions
 from streamproc.stream.execute import Executor
 from streamproc.stream.settle import Settler
 from tests.simulation.instead import instead
@@ -127,13 +127,13 @@ def drops_what_stands_before_a_record_half_done() -> Iterator[None]:
 @mutant("L")
 def buries_half_of_a_record() -> Iterator[None]:
     """A dead letter does not hold what the record held."""
-    sound: Callable[[Letter, DeadLetterOptions], OutRecord] = vars(settle)["dead_letter"]
+    sound, *smaller = FORMS
 
     def dead_letter(letter: Letter, options: DeadLetterOptions) -> OutRecord:
         record = sound(letter, options)
         return replace(record, value=record.value and record.value[: len(record.value) // 2])
 
-    with instead(settle, "dead_letter", dead_letter):
+    with instead(settle, "FORMS", (dead_letter, *smaller)):
         yield
 
 
@@ -143,7 +143,7 @@ def drops_what_it_has_seen_before() -> Iterator[None]:
     sound = Engine.admit
     seen: dict[tuple[Engine, TopicPartition], int] = {}
 
-    def admit(self: Engine, routed: Sequence[Routed], now: float) -> None:
+    def admit(self: Engine, routed: Routed, now: float) -> None:
         sound(self, routed, now)
         for partition, ledger in self.ledgers.items():
             before = seen.get((self, partition), 0)
@@ -162,8 +162,8 @@ def takes_what_it_emits_for_sent() -> Iterator[None]:
     """A record settles although the broker has refused what its call emitted."""
     sound = Executor._emit
 
-    async def emit(self: Executor, records: list[OutRecord]) -> None:
-        await sound(self, records)
+    async def emit(self: Executor, records: list[OutRecord], size: int) -> None:
+        await sound(self, records, size)
 
     with instead(Executor, "_emit", emit):
         yield

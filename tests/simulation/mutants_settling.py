@@ -121,13 +121,13 @@ def never_closes_a_gate() -> Iterator[None]:
 @mutant("BOUNDED")
 def ignores_the_span() -> Iterator[None]:
     """A partition is read on however old its oldest record is."""
-    sound = Engine._why_blocked
+    sound = Engine._why_held_back
 
-    def why_blocked(self: Engine, ledger: Ledger) -> str:
+    def why_held_back(self: Engine, ledger: Ledger) -> str:
         why = sound(self, ledger)
         return "" if why == "span" else why
 
-    with instead(Engine, "_why_blocked", why_blocked):
+    with instead(Engine, "_why_held_back", why_held_back):
         yield
 
 

@@ -228,14 +228,13 @@ class SimProducer(MemoryProducer):
         return results
 
     def _tell(self, endings: list[tuple[At, Any, str]]) -> None:
-        """What did not fit is sent again, cut; the first answers count only when that is answered, too."""
+        """What did not fit is sent again, smaller; the first answers count only when the last are there, too."""
         cut_again = any(how == "too_large" and epoch is not None and not epoch.closed for _, epoch, how in endings)
-        if cut_again and not self._held:
-            self._held = endings
+        if cut_again:
+            self._held += [ending for ending in endings if ending[2] != "too_large"]
             return
-        held = [ending for ending in self._held if ending[2] != "too_large"]
-        self._held = []
-        self._world.letters.ended([*held, *endings])
+        ended, self._held = [*self._held, *endings], []
+        self._world.letters.ended(ended)
 
 
 def _name(error: BrokerError) -> str:

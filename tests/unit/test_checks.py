@@ -7,6 +7,7 @@ import pytest
 from streamproc import App, ConfigError, Event, Http, Schedule, Stream
 from streamproc.checks import Trigger, check_start
 from streamproc.settings import Settings, load
+from streamproc.stream.options import StreamOptions
 
 
 class Ping(Event, tag="ping"):
@@ -87,3 +88,9 @@ def test_a_schedule_whose_topic_is_not_read_is_refused() -> None:
     check_start(made, settings(stream__topics="tasks"), None)
     with pytest.raises(ConfigError, match=r"daily: topic='tasks' is not one of stream\.topics"):
         check_start(made, settings(), None)
+
+
+def test_dead_letters_that_would_be_read_as_events_are_refused() -> None:
+    made = Settings(stream=StreamOptions(topics=["a", "a.dlq"], format="cloudevents"))
+    with pytest.raises(ConfigError, match=r"the dead letters of a would go to a\.dlq, which is an input topic"):
+        check_start(app(STREAM), made, None)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from streamproc.errors import ConfigError
-from streamproc.settings import Loaded, load, secrets
+from streamproc.settings import Loaded, contradictions, load, secrets
 
 PASSWORD = "c4nary-Pa55word"
 
@@ -209,3 +209,65 @@ def test_a_secret_file_that_is_missing_or_has_a_rival_is_told(here: Path) -> Non
     assert problems(None, {name: PASSWORD, f"{name}_FILE": "nowhere"}) == [
         f"{name}_FILE: {name} is set too; only one of them may be"
     ]
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (
+            {"stream.topics": "a,a.dlq"},
+            "stream.topics = a, a.dlq and stream.dead_letter_topic = {topic}.dlq: the dead letters of a would go to"
+            " a.dlq, which is an input topic; read the one without the other, or name another dead_letter_topic"
+            " (stream.topics was set by --set stream.topics)",
+        ),
+        (
+            {"stream.topics": "a,dead", "stream.dead_letter_topic": "dead"},
+            "stream.topics = a, dead and stream.dead_letter_topic = dead: the dead letters of a would go to dead,"
+            " which is an input topic; read the one without the other, or name another dead_letter_topic"
+            " (stream.topics was set by --set stream.topics, stream.dead_letter_topic by --set"
+            " stream.dead_letter_topic)",
+        ),
+        (
+            {"stream.topics": "dead", "stream.dead_letter_topic": "dead"},
+            "stream.topics = dead and stream.dead_letter_topic = dead: the dead letters of dead would go to dead,",
+        ),
+        (
+            {"stream.drain_s": 55},
+            "stream.drain_s = 55.0 and stream.commit_timeout_s = 5.0 and kafka.rebalance_timeout_s = 60.0: the group"
+            " gives partitions to others before the calls in flight have ended and are committed; keep the sum of the"
+            " first two below the last (stream.drain_s was set by --set stream.drain_s)",
+        ),
+        ({"stream.commit_timeout_s": 50}, "stream.drain_s = 10.0 and stream.commit_timeout_s = 50.0 and kafka"),
+        ({"kafka.rebalance_timeout_s": 15}, "(kafka.rebalance_timeout_s was set by --set kafka.rebalance_timeout_s)"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused_together(
+    here: Path, flags: dict[str, object], sentence: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(None, {}, flags={**flags, "kafka.x": "1"})
+    first, second = str(caught.value).splitlines()
+    assert first == "--set kafka.x: no such setting"
+    assert sentence in second
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {},
+        {"stream.drain_s": 54.9},
+        {"stream.topics": "a.dlq"},
+        {"stream.topics": "a,b", "stream.dead_letter_topic": "dead"},
+        {"stream.topics": "a,a.dlq", "stream.dead_letter_topic": "{topic}.dead"},
+    ],
+)
+def test_settings_that_do_not_contradict_each_other_are_taken(here: Path, flags: dict[str, object]) -> None:
+    assert contradictions(load(None, {}, flags=flags).settings) == []
+
+
+@pytest.mark.parametrize(
+    "pattern", ["{topics}.dlq", "{topic", "{}", "{topic!r}", "dead letters", "{topic}" + "x" * 250]
+)
+def test_a_pattern_for_dead_letters_that_makes_no_topic_name_is_refused(here: Path, pattern: str) -> None:
+    with pytest.raises(ConfigError, match=r"^\[stream\]: dead_letter_topic = .* makes no topic name: "):
+        load(None, {}, flags={"stream.dead_letter_topic": pattern})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from tests.simulation.wire.protocol import Api, Code
 
 if TYPE_CHECKING:
-    from tests.simulation.wire.cluster import Call
+    from tests.simulation.wire.call import Call
 
 At = tuple[str, int]
 

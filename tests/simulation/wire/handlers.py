@@ -147,9 +147,9 @@ def create_partitions(cluster: "Cluster", call: Call) -> Fields:
 
 
 def delete_records(cluster: "Cluster", call: Call) -> Fields:
-    topics = []
+    topics: list[Any] = []
     for name, partitions, _ in call.request.topics:
-        rows = []
+        rows: list[Any] = []
         for number, offset, _ in partitions:
             found = _found(cluster, call, (name, number), "write")
             if isinstance(found, Code):
@@ -164,7 +164,7 @@ def delete_records(cluster: "Cluster", call: Call) -> Fields:
 
 
 def describe_configs(cluster: "Cluster", call: Call) -> Fields:
-    resources = []
+    resources: list[Any] = []
     for kind, name, wanted in call.request.resources:
         topic = cluster.topics.get(name)
         if kind != 2 or topic is None:
@@ -179,7 +179,7 @@ def describe_configs(cluster: "Cluster", call: Call) -> Fields:
             "retention.ms": str(config.retention_ms),
             "cleanup.policy": "compact" if config.compacted else "delete",
         }
-        entries = [
+        entries: list[Any] = [
             (key, value, False, 5, False, []) for key, value in values.items() if wanted is None or key in wanted
         ]
         resources.append((Code.NONE, None, kind, name, entries))
@@ -458,7 +458,7 @@ def list_groups(cluster: "Cluster", call: Call) -> Fields:
 
 
 def describe_groups(cluster: "Cluster", call: Call) -> Fields:
-    answers = []
+    answers: list[Any] = []
     for name in call.request.groups:
         group = cluster.groups.get(name)
         code = _not_here(cluster, call, name, "describe")

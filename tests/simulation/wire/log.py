@@ -85,7 +85,7 @@ class Batch:
     @property
     def last_sequence(self) -> int:
         """The sequence number of its last record."""
-        return (self.sequence + self.last - self.base) % SEQUENCES
+        return int((self.sequence + self.last - self.base) % SEQUENCES)
 
     def records(self) -> list[Any]:
         """Its records, as the client reads them."""

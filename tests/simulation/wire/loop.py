@@ -68,7 +68,7 @@ class Process:
     def thaw(self) -> None:
         """Lets it go on, with all that has become due meanwhile."""
         self.frozen = False
-        self._loop._ready.extend(self._held)
+        self._loop._ready.extend(self._held)  # type: ignore[attr-defined]
         self._held.clear()
 
     def kill(self) -> None:
@@ -86,7 +86,7 @@ class Process:
                 task._log_destroy_pending = False  # type: ignore[attr-defined]
                 for _ in range(20):  # as often as something in it waits once more
                     with suppress(BaseException):
-                        self._context.copy().run(task.get_coro().close)  # type: ignore[union-attr]
+                        self._context.copy().run(task.get_coro().close)
                         break
 
     def takes(self, handle: asyncio.Handle) -> bool:
@@ -126,7 +126,9 @@ class WireLoop(VirtualTimeLoop):
     def create_future(self) -> "asyncio.Future[Any]":
         return _Future(loop=self)
 
-    def call_soon(self, callback: Any, *args: Any, context: contextvars.Context | None = None) -> asyncio.Handle:
+    def call_soon(  # type: ignore[override]
+        self, callback: Any, *args: Any, context: contextvars.Context | None = None
+    ) -> asyncio.Handle:
         self._check_closed()  # type: ignore[attr-defined]
         process = PROCESS.get() if context is None else context.get(PROCESS)
         kind = asyncio.Handle if process is None else _Held
@@ -134,7 +136,7 @@ class WireLoop(VirtualTimeLoop):
         self._ready.append(handle)  # type: ignore[attr-defined]
         return handle
 
-    def call_at(
+    def call_at(  # type: ignore[override]
         self, when: float, callback: Any, *args: Any, context: contextvars.Context | None = None
     ) -> asyncio.TimerHandle:
         self._check_closed()  # type: ignore[attr-defined]
@@ -174,11 +176,15 @@ class WireLoop(VirtualTimeLoop):
 class _Future(asyncio.Future[Any]):
     """A future that a set holds in the order of the loop's steps."""
 
+    number: int
+
     def __hash__(self) -> int:
         try:
             return self.number
         except AttributeError:
-            self.number: int = next(self.get_loop().numbers)  # type: ignore[attr-defined]
+            loop = self.get_loop()
+            assert isinstance(loop, WireLoop)
+            self.number = next(loop.numbers)
             return self.number
 
 
@@ -198,7 +204,7 @@ class _Held(asyncio.Handle):
     def _run(self) -> None:
         process = self._context.get(PROCESS)  # type: ignore[attr-defined]
         if process is None or process.takes(self):
-            super()._run()  # type: ignore[misc]
+            super()._run()
 
 
 class _HeldTimer(_Held, asyncio.TimerHandle):

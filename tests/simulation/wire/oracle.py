@@ -1,7 +1,7 @@
 """Judges a run from the broker's side and from outside the functions.
 
-L  every record that was acknowledged (and, in a transaction, committed) is handled, a dead letter that lies in its topic, or
-   ignored by rule
+L  every record that was acknowledged (and, in a transaction, committed) is handled, a dead letter that lies in its
+   topic, or ignored by rule
 X  nothing is handled that the group was told to leave out, or that was never committed
 C  a commit never passes a record that is not settled
 O  the calls of a key never overlap in one process, and its records are finished first in the order of their offsets
@@ -167,9 +167,9 @@ class Oracle(Watcher):
 
     def _unsettled(self, topic: bytes, partition: int, begin: int, end: int) -> Iterator[Written]:
         for one in self.written.values():
-            if one.topic == topic and one.partition == partition and begin <= one.offset < end and one.visible:
-                if not one.is_settled and not self._is_gone(one):
-                    yield one
+            is_below = one.topic == topic and one.partition == partition and begin <= one.offset < end
+            if is_below and one.visible and not one.is_settled and not self._is_gone(one):
+                yield one
 
     def _is_gone(self, one: Written) -> bool:
         return (one.topic, one.partition, one.offset) in self.lost

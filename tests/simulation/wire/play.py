@@ -14,7 +14,6 @@ from streamproc.adapters.kafka import KafkaConsumer
 from streamproc.adapters.kafka_client import KafkaOptions
 from streamproc.adapters.kafka_producer import KafkaProducer
 from streamproc.errors import BrokerError, ConfigError
-from streamproc.model import TopicPartition
 from streamproc.stream.options import StreamOptions
 from streamproc.stream.pipeline import Pipeline, Surroundings
 from streamproc.testing import NoObserver

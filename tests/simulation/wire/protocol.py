@@ -122,7 +122,7 @@ OFFERED = {
 """The versions that Apache Kafka 4.3.1 offers, so that the client chooses the same ones."""
 
 
-class _Uuid(AbstractType):  # type: ignore[type-arg,misc]
+class _Uuid(AbstractType):  # type: ignore[misc]
     @classmethod
     def encode(cls, value: bytes) -> bytes:
         return value
@@ -192,7 +192,7 @@ class MetadataRequest_v10(RequestStruct):  # type: ignore[misc]
 
 def _known() -> dict[tuple[int, int], type[RequestStruct]]:
     classes: dict[tuple[int, int], type[RequestStruct]] = {(Api.METADATA, 10): MetadataRequest_v10}
-    kinds = [one for module in MODULES for one in vars(module).values() if isinstance(one, type)]
+    kinds: list[Any] = [one for module in MODULES for one in vars(module).values() if isinstance(one, type)]
     for kind in kinds:
         if issubclass(kind, Request) and kind is not Request:
             for version in kind._CLASSES:

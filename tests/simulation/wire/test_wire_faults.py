@@ -25,7 +25,7 @@ from tests.simulation.wire.worlds import Listener, World, poll
 
 Scenario = Callable[[Cluster, World], Coroutine[Any, Any, None]]
 ROOT = Path(__file__).parents[3]
-SESSION = {"session_timeout_ms": 6_000, "rebalance_timeout_ms": 6_000}
+SESSION: Any = {"session_timeout_ms": 6_000, "rebalance_timeout_ms": 6_000}
 
 
 def play(scenario: Scenario, **options: Any) -> Cluster:

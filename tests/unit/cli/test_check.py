@@ -40,6 +40,12 @@ def test_everything_that_is_wrong_is_told_together(streamproc: Streamproc) -> No
     ]
 
 
+def test_settings_that_contradict_each_other_are_told(streamproc: Streamproc) -> None:
+    result = streamproc("check", "shop:app", "--set", "stream.topics=a,a.dlq")
+    assert result.exit_code == 2
+    assert "the dead letters of a would go to a.dlq, which is an input topic" in result.stderr
+
+
 def test_an_option_for_no_function_is_told(streamproc: Streamproc) -> None:
     result = streamproc("check", "shop:app", "--set", "functions.mail.batch_size=3")
     assert result.exit_code == 2

@@ -50,6 +50,25 @@ def test_a_record_that_is_no_dead_letter_has_a_summary_too() -> None:
     assert (found["condition"], found["source"]) == ("", "?-?@?")
 
 
+@pytest.mark.parametrize(
+    ("stamp", "shown"),
+    [
+        (None, ""),
+        (-1, ""),
+        (0, "1970-01-01T00:00:00.000+00:00"),
+        (-86_400_000, "1969-12-31T00:00:00.000+00:00"),
+        (253_402_300_799_999, "9999-12-31T23:59:59.999+00:00"),
+        (253_402_300_800_000, "253402300800000 ms after 1970"),
+        (1_769_860_800_250_000, "1769860800250000 ms after 1970"),
+        (2**63 - 1, "9223372036854775807 ms after 1970"),
+        (-(2**63), "-9223372036854775808 ms after 1970"),
+    ],
+)
+def test_any_time_can_be_shown(stamp: int | None, shown: str) -> None:
+    """Some producers take microseconds for milliseconds."""
+    assert (summary(letter(timestamp=stamp))["time"], details(letter(timestamp=stamp))["time"]) == (shown, shown)
+
+
 def test_details_keep_bytes_that_are_no_text() -> None:
     found = details(letter(key=None, value=b"\xff\x00"))
     assert found["key"] is None

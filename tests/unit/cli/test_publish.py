@@ -33,6 +33,8 @@ def test_raw_lines_are_sent_as_they_are() -> None:
     ("line", "problem"),
     [
         (b"not json", "line 2: not JSON"),
+        (b'{"type": "x", "n": NaN}', "line 2: not JSON"),
+        (b'{"type": "x", "n": 1e999}', "line 2: not JSON"),
         (b"[1]", "line 2: not an event"),
         (b'{"type": 3}', "line 2: not an event"),
         (b'{"orderId": "o-1"}', "line 2: not an event"),

@@ -15,6 +15,7 @@ import pytest
 from streamproc import Event, Http, HttpContext, Problem
 from streamproc.adapters.memory import Faults, StoredRecord
 from streamproc.context import CallLimits, Clocks, Run
+from streamproc.errors import BrokerError, RecordRefused, RecordTooLarge
 from streamproc.http.arguments import Refusal
 from streamproc.http.auth import Caller
 from streamproc.http.context import HttpContext as Context
@@ -163,6 +164,34 @@ async def test_events_reach_the_broker_in_their_order_or_the_caller_is_told(tmp_
         assert (await client.post("/?count=1&fails=true")).status_code == 422
 
 
+@pytest.mark.parametrize(
+    ("refusals", "status"),
+    [
+        ([RecordTooLarge("topic events: MessageSizeTooLargeError")], 413),
+        ([RecordRefused("topic events: InvalidRecordError")], 500),
+        ([BrokerError("down"), RecordTooLarge("topic events: MessageSizeTooLargeError")], 413),
+        ([BrokerError("down")], 503),
+    ],
+)
+async def test_a_caller_is_told_to_come_again_only_where_that_may_help(
+    tmp_path: Path, refusals: list[BrokerError], status: int
+) -> None:
+    class Refusing(Faults):
+        async def before_send(self, record: OutRecord) -> BrokerError | None:
+            return left.pop(0)
+
+    async def emit(ctx: HttpContext) -> None:
+        for _ in refusals:
+            ctx.emit(Made("t-1"), key="k")
+
+    left = list(refusals)
+    made = Rig(tmp_path, Http("POST", "/", emit, public=True))
+    made.producer.broker.faults = Refusing()
+    async with made.client() as client:
+        answer = await client.post("/")
+    assert (answer.status_code, "retry-after" in answer.headers) == (status, status == 503)
+
+
 async def test_a_call_holds_its_place_until_the_broker_has_its_events(tmp_path: Path) -> None:
     sending, release = asyncio.Event(), asyncio.Event()
 
@@ -194,6 +223,20 @@ async def test_the_time_is_the_gateway_s(tmp_path: Path) -> None:
     made.now = time.time() + 1_000
     async with made.client() as client:
         assert (await client.get("/")).json() == pytest.approx(made.now)
+
+
+async def test_a_number_that_no_reader_takes_is_not_sent(tmp_path: Path) -> None:
+    class Rate(Event, tag="rate"):
+        value: float
+
+    async def emit(ctx: HttpContext, value: float) -> None:
+        ctx.emit(Rate(value / 1e-308), key="k")
+
+    made = Rig(tmp_path, Http("POST", "/", emit, public=True))
+    async with made.client() as client:
+        answers = [await client.post(f"/?value={value}") for value in ("1", "1e300")]
+    assert [answer.status_code for answer in answers] == [204, 500]
+    assert len(made.producer.records()) == 1
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "a\tb", "a, b\x7f"])

@@ -10,6 +10,7 @@ from streamproc.core.letters import Letter
 from streamproc.model import Decoded, Failure, Headers, OutRecord, Poison, RecordBatch, TopicPartition
 from streamproc.stream.deadletter import (
     CONNECT,
+    FORMS,
     HEADER_BYTES_MAX,
     HEADERS_MAX,
     MESSAGE_MAX,
@@ -53,8 +54,7 @@ def named(record: OutRecord, prefix: str) -> dict[str, str]:
 
 def test_a_dead_letter_is_the_record_itself() -> None:
     made = dead_letter(letter(headers=[("mine", b"\xff"), ("mine", None)]), OPTIONS)
-    assert (made.topic, made.key, made.value, made.timestamp) == ("events.dlq", b"key", b"value", 1_600_000_000_000)
-    assert made.partition is None
+    assert (made.topic, made.key, made.value, made.partition) == ("events.dlq", b"key", b"value", None)
     assert list(made.headers)[:2] == [("mine", b"\xff"), ("mine", None)]
 
 
@@ -160,10 +160,13 @@ def test_a_cut_dead_letter_keeps_the_beginning_and_says_how_long_it_was() -> Non
 
 def test_a_cut_dead_letter_drops_a_key_that_is_too_large() -> None:
     made = truncated(letter(None, b"k" * 5_000), OPTIONS)
-    assert (made.key, made.value) == (None, b"")
+    assert (made.key, made.value) == (b"events/3/7", b"")
+    assert (named(made, OURS)["key.truncated"], named(made, OURS)["value.null"]) == ("5000", "true")
 
 
-def test_a_record_without_a_time_becomes_a_dead_letter_without_one() -> None:
-    """Which the client stamps, as it refuses a time below 0."""
-    for make in (dead_letter, truncated):
-        assert make(letter(stamp=-1), OPTIONS).timestamp is None
+@pytest.mark.parametrize("stamp", [-1, 0, 1_600_000_000_000, 1_600_000_000_000_000, 2**63 - 1])
+def test_a_dead_letter_is_of_the_time_it_is_sent(stamp: int) -> None:
+    """Retention would delete it with the record's own time, or the broker refuse it; that is in a header."""
+    for make in FORMS:
+        assert make(letter(stamp=stamp), OPTIONS).timestamp is None
+    assert named(dead_letter(letter(stamp=stamp), OPTIONS), OURS)["timestamp"] == str(stamp)

@@ -1,13 +1,17 @@
 """Dead letters and commits, from the engine to the broker."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from streamproc import Reject, Stream
-from streamproc.adapters.memory import Faults, MemoryProducer
-from streamproc.errors import BrokerError
-from streamproc.model import OutRecord, TopicPartition
+from streamproc import Reject, Stream, virtualtime
+from streamproc.adapters.memory import Faults, MemoryProducer, StoredRecord
+from streamproc.core.ledger import Ledger
+from streamproc.core.letters import Letter
+from streamproc.errors import BrokerError, RecordRefused, RecordTooLarge
+from streamproc.model import Decoded, Failure, OutRecord, Poison, RecordBatch, TopicPartition
 from streamproc.stream.deadletter import OURS
 from tests.unit.stream.rig import P0, TOPIC, Ping, Rig, rig, virtual
 
@@ -46,6 +50,23 @@ class Scripted(Faults):
             return answer
         await asyncio.sleep(float(str(answer)))
         return None
+
+
+@contextmanager
+def capturing() -> Iterator[list[str]]:
+    """What is logged as an error meanwhile."""
+    said: list[str] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append(record.getMessage())
+
+    listener = Listener(logging.ERROR)
+    logging.getLogger("streamproc").addHandler(listener)
+    try:
+        yield said
+    finally:
+        logging.getLogger("streamproc").removeHandler(listener)
 
 
 def settled(made: Rig, offset: int) -> Any:
@@ -123,6 +144,110 @@ async def test_a_dead_letter_that_is_too_large_is_cut() -> None:
         assert headers[OURS + "value.truncated"] == b"3900"
         assert headers[OURS + "offset"] == b"0"
         assert "mine" not in headers
+
+
+class Picky(Faults):
+    """Never takes dead letters that a test finds fault with."""
+
+    def __init__(self, fault: Callable[[OutRecord], BrokerError | None]) -> None:
+        self._fault = fault
+        self.asked: list[OutRecord] = []
+
+    async def before_send(self, record: OutRecord) -> BrokerError | None:
+        """See the base."""
+        self.asked.append(record)
+        return self._fault(record)
+
+
+def size(record: OutRecord) -> int:
+    headers = sum(len(name) + len(value or b"") for name, value in record.headers)
+    return len(record.value or b"") + len(record.key or b"") + headers
+
+
+async def test_a_dead_letter_gets_smaller_until_the_broker_takes_it() -> None:
+    for limit in (6_000, 4_000, 2_500, 900, 320):
+        picky = Picky(lambda record: RecordTooLarge("too large") if size(record) > limit else None)  # noqa: B023
+        (letter,) = await dead_letters(picky, OutRecord(TOPIC, b"x" * 3_000, b"key", [("mine", b"1" * 1_000)]))
+        assert dict(letter.headers)[OURS + "offset"] == b"0"
+        sizes = [size(record) for record in picky.asked]
+        assert sizes == sorted(set(sizes), reverse=True)
+
+
+async def test_what_the_broker_forbids_is_left_out_and_the_value_kept() -> None:
+    def no_foreign_headers(record: OutRecord) -> BrokerError | None:
+        return RecordRefused("InvalidRecordError") if "mine" in dict(record.headers) else None
+
+    (letter,) = await dead_letters(Picky(no_foreign_headers), OutRecord(TOPIC, b"x" * 3_000, b"k", [("mine", b"1")]))
+    assert (letter.key, letter.value) == (b"k", b"x" * 3_000)
+
+
+async def test_a_topic_that_needs_keys_gets_them() -> None:
+    def needs_key(record: OutRecord) -> BrokerError | None:
+        return RecordRefused("InvalidRecordError") if record.key is None else None
+
+    (letter,) = await dead_letters(Picky(needs_key), OutRecord(TOPIC, b"x" * 3_000))
+    assert (letter.key, letter.value) == (b"events/0/0", b"x" * 3_000)
+    assert dict(letter.headers)[OURS + "key.null"] == b"true"
+
+
+async def dead_letters(faults: Faults, record: OutRecord) -> list[StoredRecord]:
+    """The dead letters of one record that is rejected, in virtual time."""
+
+    async def play() -> list[StoredRecord]:
+        async with rig(Stream(Ping, reject)) as made:
+            made.broker.append(record)
+            made.broker.faults = faults
+            await made.until(settled(made, 1), within_s=5.0)
+            return made.dead()
+
+    return await asyncio.to_thread(lambda: virtualtime.run(play()))
+
+
+@virtual
+async def test_a_topic_that_takes_no_dead_letter_at_all_blocks_the_partition_and_says_what_to_do() -> None:
+    picky = Picky(lambda record: RecordTooLarge("topic events.dlq: MessageSizeTooLargeError"))
+    with capturing() as said:
+        async with rig(Stream(Ping, reject), faults=picky) as made:
+            made.put(1)
+            await asyncio.sleep(30.0)
+            assert (made.committed, made.dead()) == (0, [])
+            assert made.pipeline.snapshot().partitions[0].blocked == "dead_letters_refused"
+            picky._fault = lambda record: None
+            await made.until(settled(made, 1))
+            assert len(made.dead()) == 1
+    assert "topic events.dlq: MessageSizeTooLargeError" in said[0]
+    assert "raise max.message.bytes" in said[0]
+
+
+@virtual
+async def test_a_record_that_cannot_be_read_again_is_a_dead_letter_with_its_position() -> None:
+    """Another client may write header names that are no UTF-8; the rest of the batch must not suffer for it."""
+
+    class Broken(Sequence[StoredRecord]):
+        def __len__(self) -> int:
+            return 2
+
+        def __getitem__(self, index: Any) -> Any:
+            if index == 0:
+                raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+            return StoredRecord(1, 0, b"k", b"{}")
+
+    async with rig(Stream(Ping, reject)) as made:
+        made.put(1, 1)
+        await made.until(settled(made, 2))
+        whole = made.dead()
+        ledger = Ledger(P0, epoch=1, start=0)
+        batch = RecordBatch(P0, [StoredRecord(n, 0, b"k", b"{}") for n in range(2)], start=0, next_offset=2, nbytes=0)
+        entry = ledger.admit(Decoded(batch, [Poison("json", "bad")] * 2, ()), now=0.0)
+        batch.records = Broken()  # type: ignore[assignment]
+        letters = [
+            Letter(entry, n, event_type="other", condition="json", failure=Failure("Poison", "bad")) for n in (0, 1)
+        ]
+        await made.pipeline._settler._send(letters)
+        first, second = sorted(made.dead()[len(whole) :], key=lambda one: dict(one.headers)[OURS + "offset"] or b"")
+    assert (first.value, dict(first.headers)[OURS + "offset"]) == (b"", b"0")
+    assert dict(first.headers)[OURS + "condition"] == b"json"
+    assert (second.value, second.key) == (b"{}", b"k")
 
 
 @virtual
