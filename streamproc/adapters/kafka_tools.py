@@ -140,6 +140,7 @@ async def _consumer(options: KafkaOptions, group_id: str | None = None) -> Async
 
 
 async def partitions_of(consumer: Any, topic: str) -> list[aiokafka.TopicPartition]:
+    """Returns all partitions of a topic. Raises BrokerError where there is no such topic."""
     if topic not in await consumer.topics():
         raise BrokerError(f"no such topic on the broker: {topic}; create it first")
     # The client knows the partitions of topics it was asked about, and every topic has a partition 0.
