@@ -204,8 +204,8 @@ class PartitionSnapshot:
     """One assigned partition as the engine sees it.
 
     Offsets: `committed` (last acknowledged commit), `done` (lowest unsettled), `admitted` (next to be read).
-    `blocked` says why the partition is not read on, "" when it is, and `detail` what to do. `oldest_since` is the admission time of the
-    oldest unsettled record, in seconds since the Unix epoch, 0 when there is none.
+    `blocked` says why the partition is not read on, "" when it is, and `detail` what to do. `oldest_since` is the
+    admission time of the oldest unsettled record, in seconds since the Unix epoch, 0 when there is none.
     """
 
     partition: TopicPartition

@@ -57,7 +57,7 @@ class Consumer(Protocol):
         """
 
     def trouble(self) -> str:
-        """Returns what keeps it from reading that no partition shows, such as a topic that is gone; empty if nothing."""
+        """Returns what keeps it from reading and no partition shows, such as a topic that is gone; empty if nothing."""
 
     def held_until(self) -> float:
         """Returns until when the group holds this member's partitions for it, by the clock that times calls.

@@ -3,21 +3,23 @@
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import FrameType
 
-FAILED = 1
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
-END_S = 10.0
-"""What a worker is given beyond its grace before it is killed, in seconds."""
+from streamproc.ending import FAILED, GRACE_EXCEEDED, SIGNALS
+
+END_S = 0.9
+"""What all workers together are given beyond their grace before they are killed, in seconds."""
 
 
 def supervise(count: int, work: Callable[[int, Connection], int], grace_s: float) -> int:
     """Runs `work(number, parent)` in `count` processes; returns the exit code of the first that failed, else 0.
 
-    SIGTERM and SIGINT are passed on; a second one kills. `parent` becomes readable when the parent is gone. Workers
+    SIGTERM and SIGINT are passed on as SIGTERM; a second one kills. `parent` becomes readable when the parent is gone.
+    A worker that was killed counts as failed, one that was killed for its time as one that exceeded its grace. Workers
     are forked, before anything here has a thread or an event loop, so `work` need not be importable.
     """
     context = multiprocessing.get_context("fork")
@@ -27,14 +29,16 @@ def supervise(count: int, work: Callable[[int, Connection], int], grace_s: float
     for worker in workers:
         worker.start()
     watched.close()
-    told = _pass_on_signals(workers)
+    signals = _Signals(workers)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-    wait([worker.sentinel for worker in workers])
+    wait([*(worker.sentinel for worker in workers), signals.reader])
+    deadline = time.monotonic() + grace_s + END_S
     first = sorted(workers, key=lambda worker: worker.is_alive())
-    if not told:
-        os.kill(os.getpid(), signal.SIGTERM)
-    _end(workers, grace_s)
-    codes = [worker.exitcode or 0 for worker in first]
+    signals.tell()
+    late = _end(workers, deadline)
+    if len(signals.came) > 1:
+        return 128 + signals.came[1]
+    codes = [GRACE_EXCEEDED if worker in late else worker.exitcode or 0 for worker in first]
     failed = [code for code in codes if code not in (0, -signal.SIGTERM)]  # one may be told before it listens
     return next((code if code > 0 else FAILED for code in failed), 0)
 
@@ -57,23 +61,42 @@ def _code_of(work: Callable[[int, Connection], int], number: int, watched: Conne
         return FAILED
 
 
-def _pass_on_signals(workers: Sequence[BaseProcess]) -> list[int]:
-    told: list[int] = []
+class _Signals:
+    """The signals that came; the first is passed on, unless the workers were told before. `reader` tells of it."""
 
-    def pass_on(number: int, _frame: FrameType | None) -> None:
-        for worker in workers:
+    def __init__(self, workers: Sequence[BaseProcess]) -> None:
+        self.came: list[int] = []
+        self.reader, self._writer = os.pipe()
+        self._workers = workers
+        self._told = False
+        for number in SIGNALS:
+            signal.signal(number, self._on_signal)
+
+    def tell(self) -> None:
+        """Tells the workers to end, once: to be told twice would end them at once."""
+        told, self._told = self._told, True
+        if not told:
+            self._send(signal.SIGTERM)
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        self.came.append(number)
+        if len(self.came) > 1:
+            self._send(signal.SIGKILL)
+        self.tell()
+        os.write(self._writer, b"\0")
+
+    def _send(self, number: int) -> None:
+        for worker in self._workers:
             if worker.is_alive() and worker.pid is not None:
-                os.kill(worker.pid, signal.SIGKILL if told else signal.SIGTERM)
-        told.append(number)
-
-    for number in SIGNALS:
-        signal.signal(number, pass_on)
-    return told
+                os.kill(worker.pid, number)
 
 
-def _end(workers: Sequence[BaseProcess], grace_s: float) -> None:
+def _end(workers: Sequence[BaseProcess], deadline: float) -> Sequence[BaseProcess]:
+    """Waits for all, kills those that are late, and returns them."""
     for worker in workers:
-        worker.join(grace_s + END_S)
-        if worker.is_alive():
-            worker.kill()
-            worker.join()
+        worker.join(max(0.0, deadline - time.monotonic()))
+    late = [worker for worker in workers if worker.is_alive()]
+    for worker in late:
+        worker.kill()
+        worker.join()
+    return late

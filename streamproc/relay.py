@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 
-from streamproc.errors import BrokerError, RecordTooLarge, StoreError
+from streamproc.errors import BrokerError, RecordRefused, StoreError
 from streamproc.model import OutboxSnapshot, OutRecord
 from streamproc.ports import Outbox, Producer, Waiting
 
@@ -32,10 +32,11 @@ class Relay:
         self._producer = producer
         self._kicked = asyncio.Event()
         self._stopping = asyncio.Event()
-        self._too_large: set[int] = set()
+        self._refused: set[int] = set()
         self._published = 0
         self._waiting = 0
         self._active = False
+        self._trouble = self._told = ""
 
     def kick(self) -> None:
         """Says that something was written."""
@@ -46,13 +47,15 @@ class Relay:
         while not self._stopping.is_set():
             try:
                 async with self._outbox.relay() as waiting:
-                    if waiting is not None:
+                    if waiting is None:
+                        self._well()
+                    else:
                         self._active = True
                         await self._publish_all(waiting)
             except StoreError as error:
-                log.warning("the outbox cannot be read: %s", error)
-            except Exception:
-                log.exception("the relay failed and starts again")
+                self._note(f"the outbox cannot be read: {error}")
+            except Exception as error:
+                self._note(f"the relay failed and starts again: {type(error).__name__}: {error}", error)
             finally:
                 self._active = False
             await self._rest()
@@ -67,18 +70,32 @@ class Relay:
 
     def snapshot(self) -> OutboxSnapshot:
         """Frozen numbers."""
-        return OutboxSnapshot(self._published, len(self._too_large), self._waiting, self._active)
+        return OutboxSnapshot(self._published, len(self._refused), self._waiting, self._active)
+
+    def ready(self) -> str:
+        """Returns why events of the outbox are not published; empty when they are, or when another relay does that."""
+        return self._trouble
+
+    def _note(self, trouble: str, error: BaseException | None = None) -> None:
+        if trouble != self._told:
+            log.warning("%s", trouble, exc_info=error)
+        self._trouble = self._told = trouble
+
+    def _well(self) -> None:
+        self._trouble = self._told = ""
 
     async def _publish_all(self, waiting: Waiting) -> None:
         while True:
             self._kicked.clear()
-            taken = await waiting.take(BATCH + len(self._too_large))
-            batch = [one for one in taken if one[0] not in self._too_large]
+            taken = await waiting.take(BATCH + len(self._refused))
+            batch = [one for one in taken if one[0] not in self._refused]
             self._waiting = len(batch)
             if batch:
                 await self._publish(waiting, batch)
-            elif self._stopping.is_set():
-                return
+            else:
+                self._well()
+                if self._stopping.is_set():
+                    return
             if len(batch) < BATCH and not self._stopping.is_set():
                 await self._until_kicked()
 
@@ -89,8 +106,8 @@ class Relay:
             sent = [one for one in turn if one[1].key is None or one[1].key not in held]
             errors = await self._producer.send([record for _, record in sent])
             for (number, record), error in zip(sent, errors, strict=True):
-                if isinstance(error, RecordTooLarge):
-                    self._set_aside(number, record)
+                if isinstance(error, RecordRefused):
+                    self._set_aside(number, record, error)
                 elif error is not None:
                     held[record.key] = error
                 else:
@@ -100,17 +117,21 @@ class Relay:
             self._published += len(done)
             self._waiting -= len(done)
         if held:
-            log.warning("events of %d keys were not published: %s", len(held), next(iter(held.values())))
+            self._note(f"events wait in the outbox: {next(iter(held.values()))}")
+            if done:  # some topics are refused: no reason to take the whole process for unready
+                self._trouble = ""
             await self._rest()
+        else:
+            self._well()
 
-    def _set_aside(self, number: int, record: OutRecord) -> None:
-        self._too_large.add(number)
+    def _set_aside(self, number: int, record: OutRecord, error: RecordRefused) -> None:
+        self._refused.add(number)
         log.error(
-            "event %d of the outbox (%d bytes, topic %s) is larger than the broker takes: it stays there, and is"
-            " published by the next start once max.message.bytes of the topic allows it",
+            "event %d of the outbox (%d bytes) is never taken: %s; it stays there, and is tried again at the next"
+            " start: change the settings of its topic before, max.message.bytes where it is too large",
             number,
             len(record.value or b""),
-            record.topic,
+            error,
         )
 
     async def _until_kicked(self) -> None:

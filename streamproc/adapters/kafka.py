@@ -478,7 +478,7 @@ class KafkaConsumer:
                 self._ends.update((TopicPartition(*one), (end, heard)) for one, end in ends.items())
 
     async def _look_for_other_topics(self) -> None:
-        """Asks for a rebalance where a topic was made anew; as the leader also looks whether all partitions have starts.
+        """Asks for a rebalance where a topic was made anew; as the leader, sees to it that all partitions have starts.
 
         What was done of the old topic is committed as its own before all is opened anew.
         """

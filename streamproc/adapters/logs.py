@@ -1,12 +1,16 @@
 """Logging for programs: one JSON object a line for machines, short text for people, secrets for nobody."""
 
 import logging
+import os
 import re
 import sys
+import time
 import traceback
-from collections.abc import Collection
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Hashable
 from datetime import UTC, datetime
 from json import dumps as dumps_anything
+from pathlib import Path
 from typing import Annotated, Any, Literal, TextIO
 from urllib.parse import quote
 
@@ -19,6 +23,14 @@ MESSAGE_MAX = 500
 STACKTRACE_MAX = 16_000
 """Characters kept of a stack trace, counted from its end, where the cause is."""
 
+REPEAT_S = 60.0
+"""A warning of Kafka's client, or of this package, that is like one before it is written once in so many seconds."""
+KINDS_MAX = 1_000
+"""Kinds of warnings that are remembered."""
+
+_PACKAGE = f"{Path(__file__).parents[1]}{os.sep}"
+_COUNT = re.compile(r"(?<![\w.-])\d[\d.,:]*(?![\w-])")
+"""A number by itself, as in `3 events` or `after 2.5 s`; not one in a name, as in `events-3`."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 _ANY_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {
@@ -49,6 +61,7 @@ def configure(options: LogOptions, secrets: Collection[str], *, stream: TextIO |
     as_text = options.format == "text" or (options.format == "auto" and target.isatty())
     handler = logging.StreamHandler(target)
     handler.setFormatter((TextFormatter if as_text else JsonFormatter)(Mask(secrets)))
+    handler.addFilter(Repeats())
     logging.basicConfig(level=options.level.upper(), handlers=[handler], force=True)
     for chatty in ("aiokafka", "uvicorn"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
@@ -58,6 +71,48 @@ def configure(options: LogOptions, secrets: Collection[str], *, stream: TextIO |
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     # Its report of a failed write would print the arguments of the log call, unmasked.
     logging.raiseExceptions = False
+
+
+class Repeats(logging.Filter):
+    """Lets the first warning of a kind through, then one in `REPEAT_S`, with how many there were in between.
+
+    An outage makes the client of Kafka write thousands of lines a minute. Of the client, lines are of one kind that
+    have one template; of this package, those that are equal up to counts. What an application logs is left alone, and
+    so is what has a stack trace.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._now = now
+        self._kinds: OrderedDict[Hashable, tuple[float, int]] = OrderedDict()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Returns False for a line that is left out; gives one that stands for others the field `suppressed`."""
+        kind = _kind(record)
+        if kind is None:
+            return True
+        now = self._now()
+        again_at, suppressed = self._kinds.pop(kind, (now, 0))
+        if now < again_at:
+            self._kinds[kind] = again_at, suppressed + 1
+            return False
+        self._kinds[kind] = now + REPEAT_S, 0
+        if len(self._kinds) > KINDS_MAX:
+            self._kinds.popitem(last=False)
+        if suppressed:
+            record.suppressed = suppressed
+        return True
+
+
+def _kind(record: logging.LogRecord) -> Hashable:
+    """Returns what a record is one of many of; None where each counts."""
+    if record.levelno < logging.WARNING:
+        return None
+    if record.name.partition(".")[0] == "aiokafka":
+        return record.name, record.levelno, str(record.msg)
+    if record.pathname.startswith(_PACKAGE) and not record.exc_info:
+        return record.name, record.levelno, _COUNT.sub("#", _message(record))
+    return None
 
 
 class Mask:

@@ -28,6 +28,12 @@ _MODULES = {
 
 
 class _Failure(click.ClickException):
+    """What may pass: exit code 1."""
+
+
+class _Mistake(click.ClickException):
+    """What is written wrongly."""
+
     exit_code = 2
 
 
@@ -45,11 +51,12 @@ class _Main(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Errors somebody must act on are one sentence and exit code 2, not a traceback."""
+        """Tells what somebody must act on in one sentence: exit code 2 for what is written wrongly, 1 for the rest."""
         try:
             return super().invoke(ctx)
         except (ConfigError, BrokerError, StoreError) as error:
-            raise _Failure(str(error)) from error
+            kind = _Mistake if isinstance(error, ConfigError) else _Failure
+            raise kind(str(error)) from error
 
 
 @click.group(cls=_Main, context_settings={"help_option_names": ["-h", "--help"]})

@@ -65,7 +65,9 @@ def set_offset(topic: str, partition: int, to: "Where", *, source: Source, as_js
 @settings_options
 @json_option
 def skip(topic: str, partition: int, offset: int, *, reason: str, source: Source, as_json: bool) -> None:
-    """Leave out what cannot be read at OFFSET in PARTITION of TOPIC, with a dead letter that says so.
+    """Leave out what cannot be read at an offset.
+
+    A dead letter with its coordinates and the reason is written first.
 
     What is left out is the whole record batch that holds the offset. The group must be stopped, and must stand there.
 

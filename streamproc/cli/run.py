@@ -20,8 +20,10 @@ def run(ctx: click.Context, *, target: Target, workers: int | None, only: "Trigg
     """Run the functions of APP until a signal ends it.
 
     \b
-    Exit codes: 0 ended as told, 1 failed, 2 usage or configuration,
-    4 not done within stream.grace_s.
+    Exit codes: 0 ended as told; 1 failed by what may pass, such as a
+    broker or database; 2 usage, configuration or a refused login;
+    4 something outlived stream.grace_s; 128 + N ended by a second signal N.
+    Kafka that is away at the start is waited for.
 
     \b
     Example:

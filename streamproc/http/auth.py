@@ -56,12 +56,13 @@ class _Verified(NamedTuple):
 class TokenVerifier:
     """Verifies tokens of one issuer for one audience; belongs to one event loop.
 
-    `now` gives seconds since the epoch. Raises ConfigError when there is no source of keys, or it cannot be used.
+    `wall` is the time of day, in seconds since the epoch: that is what tokens are dated by, also when it is set.
+    Raises ConfigError when there is no source of keys, or it cannot be used.
     """
 
-    def __init__(self, options: AuthOptions, now: Callable[[], float]) -> None:
+    def __init__(self, options: AuthOptions, wall: Callable[[], float]) -> None:
         self._options = options
-        self._now = now
+        self._wall = wall
         self._verified: OrderedDict[str, _Verified] = OrderedDict()
         self._algorithms = ("HS256",) if options.secret_file else ("RS256", "ES256")
         self._keys = _source(options, self._verified.clear)
@@ -73,12 +74,12 @@ class TokenVerifier:
         """
         if len(token) > TOKEN_MAX:
             raise InvalidToken(f"it is longer than {TOKEN_MAX} characters")
-        now = self._now()
+        now = self._wall()
         self._keys.refresh(now)
         verified = self._verified.get(token)
         if verified is None:
             verified = await self._verify(token, now)
-            now = self._now()
+            now = self._wall()
         if not verified.valid_from <= now < verified.valid_until:
             self._verified.pop(token, None)
             raise InvalidToken("it is not valid yet" if now < verified.valid_from else "it has expired")
@@ -87,6 +88,11 @@ class TokenVerifier:
         if len(self._verified) > VERIFIED_MAX:
             self._verified.popitem(last=False)
         return verified.caller
+
+    def ready(self) -> str:
+        """Returns why no token can be verified; empty when they can. Has keys fetched that are due."""
+        self._keys.refresh(self._wall())
+        return self._keys.ready()
 
     async def close(self) -> None:
         """Ends a fetch of keys that is under way."""

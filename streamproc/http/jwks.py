@@ -57,6 +57,9 @@ class KeySource(Protocol):
     def refresh(self, now: float) -> None:
         """Called for every token: sees to it that the keys become no older than they may."""
 
+    def ready(self) -> str:
+        """Returns why there is no key at all; empty when there is one."""
+
     async def key(self, kid: str | None, algorithm: str, *, now: float) -> Key | None:
         """The key a token means, None when there is no such key. Raises KeysUnavailable."""
 
@@ -185,10 +188,14 @@ class FileKeys:
                 log.warning("%s; what was read before stays in use", error)
             self._failing = True
 
+    def ready(self) -> str:
+        """See the port."""
+        return "" if self._keys else f"auth.jwks_file holds {NONE_USABLE}"
+
     async def key(self, kid: str | None, algorithm: str, *, now: float) -> Key | None:
         """See the port."""
         if not self._keys:
-            raise KeysUnavailable(f"auth.jwks_file holds {NONE_USABLE}")
+            raise KeysUnavailable(self.ready())
         return self._keys.find(kid, algorithm)
 
     async def close(self) -> None:
@@ -222,6 +229,10 @@ class UrlKeys:
         if not self._asked_at <= now < self._due_at:
             self._begin(now)
 
+    def ready(self) -> str:
+        """See the port."""
+        return "" if self._keys else "auth.jwks_url gave no key"
+
     async def key(self, kid: str | None, algorithm: str, *, now: float) -> Key | None:
         """See the port. A fetch is waited for only by tokens whose key is not here."""
         if not self._keys.knows(kid):
@@ -230,7 +241,7 @@ class UrlKeys:
             if self._fetch is not None and not self._fetch.done():
                 await asyncio.wait({self._fetch}, timeout=FETCH_S)
         if not self._keys:
-            raise KeysUnavailable("auth.jwks_url gave no key")
+            raise KeysUnavailable(self.ready())
         return self._keys.find(kid, algorithm)
 
     async def close(self) -> None:

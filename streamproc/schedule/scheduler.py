@@ -72,7 +72,7 @@ class Scheduler:
         self._clock = clock
         self._next: list[tuple[datetime, str]] = []
         self._claimed: Counter[tuple[str, str]] = Counter()
-        self._is_out = False
+        self._trouble = ""
 
     async def run(self) -> None:
         """Claims until `stop`."""
@@ -83,11 +83,14 @@ class Scheduler:
                     await self._claim_due()
                     await self._clock.wait(self._idle_s())
             except StoreError as error:
-                if not self._is_out:
+                if not self._trouble:
                     log.warning("schedules wait for the database: %s", error)
-                self._is_out = True
-            except Exception:
-                log.exception("the scheduler failed and starts again")
+                self._trouble = f"schedules wait for the database: {error}"
+            except Exception as error:
+                trouble = f"the scheduler failed and starts again: {type(error).__name__}: {error}"
+                if trouble != self._trouble:
+                    log.exception("the scheduler failed and starts again")
+                self._trouble = trouble
             await self._clock.wait(RETRY_S)
 
     async def stop(self, running: "asyncio.Task[None]") -> None:
@@ -98,6 +101,10 @@ class Scheduler:
     def snapshot(self) -> ScheduleSnapshot:
         """Frozen numbers."""
         return ScheduleSnapshot(dict(self._claimed), {name: at.timestamp() for at, name in self._next})
+
+    def ready(self) -> str:
+        """Returns why no schedule is claimed; empty when they are."""
+        return self._trouble
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock.now(), UTC)
@@ -122,9 +129,9 @@ class Scheduler:
             at, name = self._next[0]
             following = await self._claim_from(self._schedules[name], at)
             heapq.heapreplace(self._next, (following, name))
-        if self._is_out:
+        if self._trouble:
             log.info("schedules go on")
-        self._is_out = False
+        self._trouble = ""
 
     async def _claim_from(self, schedule: Schedule, at: datetime) -> datetime:
         """Claims a time of a schedule that has come, or all from it on that were missed; returns the next one."""

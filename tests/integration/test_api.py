@@ -59,7 +59,7 @@ async def test_requests_and_records_have_processes_of_their_own_and_one_of_them_
 async def test_two_workers_answer_on_one_port_and_end_together(world: World) -> None:
     port = free_port()
     with world.start(stream__workers=2, http__listen=f"127.0.0.1:{port}") as service:
-        await until(lambda: len(service.addresses()) == 2, "both workers listen")
+        await until(lambda: len(service.addresses("answering")) == 2, "both workers listen")
         for _ in range(40):  # the system spreads connections, so each has its own
             async with world.client(f"127.0.0.1:{port}") as client:
                 assert (await client.get("/users")).status_code == 200

@@ -67,7 +67,8 @@ async def without_kafka(world: World, service: Service, client: httpx2.AsyncClie
     for user_id in OF_ONE_KEY:
         await sign_up_past_the_services(world, user_id, key="one")
     assert await report(client) == {503}
-    await until(lambda: service.log.read_text().count("were not published") > 1, "the relay has tried it twice")
+    ready = f"http://{service.address()}/readyz"
+    await until(lambda: "events wait in the outbox" in get(ready)[1], "the relay says that it cannot publish")
     users.append(await sign_up(client, "ann-late"))
     assert await world.query("SELECT count(*) FROM outbox") == [(len(users) + len(OF_ONE_KEY),)]
     return [*users, *OF_ONE_KEY]
@@ -129,6 +130,8 @@ async def test_without_a_database_requests_are_refused_and_nothing_is_lost(
                 await until(lambda: len(crowd.acknowledged) > 50, "users sign up")
                 server.stop(signal.SIGKILL)
                 await until(lambda: crowd.statuses[503] > 50, "users are refused")
+                ready = f"http://{service.address()}/readyz"
+                await until(lambda: "the outbox cannot be read" in get(ready)[1], "it says that the database is gone")
                 assert get(f"http://{service.address()}/livez")[0] == 200
                 await asyncio.to_thread(server.start)
                 returned, before = time.monotonic(), len(crowd.acknowledged)

@@ -267,3 +267,13 @@ async def test_each_right_is_needed(guarded: str, admin: AIOKafkaAdminClient, tm
         await until(lambda: bool(complaints(running)), "it says what it misses")
         print(complaints(running))
         assert PASSWORDS["shop"] not in running.log.read_text()
+
+
+async def test_a_login_that_is_refused_is_not_tried_again(guarded: str, tmp_path: Path) -> None:
+    await seeded(tmp_path)
+    wrong = "canary-of-a-wrong-password"
+    with service(tmp_path, guarded, "any", "shop", only="stream", kafka__sasl_password=wrong) as running:
+        assert await running.exit_code() == 2
+    told = [entry["message"] for entry in running.logged() if entry.get("logger") == "streamproc"]
+    assert told[-1] == f"Kafka at {guarded} refuses user 'shop': SaslAuthenticationFailed"
+    assert wrong not in running.log.read_text()

@@ -172,8 +172,17 @@ async def test_what_the_service_shows(tmp_path: Path, bootstrap: str, topic: str
     assert all(secret.encode() not in value for _, value in letter.headers)
 
 
-async def test_a_missing_topic_is_one_sentence(tmp_path: Path, bootstrap: str) -> None:
-    with Service(tmp_path, bootstrap, "no-such-topic") as service:
-        assert await service.exit_code() == 2
-    assert "no-such-topic" in service.log.read_text()
-    assert "Traceback" not in service.log.read_text()
+async def test_a_missing_topic_is_waited_for_in_one_sentence(
+    tmp_path: Path, bootstrap: str, topic: str, admin: AIOKafkaAdminClient
+) -> None:
+    missing = f"{topic}-missing"
+    with Service(tmp_path, bootstrap, missing) as service:
+        await until(lambda: missing in get(f"http://{service.address()}/readyz")[1], "it says which one")
+        told = [entry for entry in service.logged() if entry.get("level") == "warning"]
+        assert [f"no such topic, or this user may not see it: {missing}" in str(one["message"]) for one in told] == [
+            True
+        ]
+        await admin.create_topics([NewTopic(missing, 1, 1)])
+        await publish(bootstrap, missing, [Step(key="k", n=0)])
+        await until(lambda: finished(tmp_path) == 1, "its record is handled")
+        assert await service.stop() == 0

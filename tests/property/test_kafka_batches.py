@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import google_crc32c
-from aiokafka.consumer.fetcher import READ_COMMITTED, READ_UNCOMMITTED, FetchResult, PartitionRecords
+from aiokafka.consumer.fetcher import READ_COMMITTED, READ_UNCOMMITTED, PartitionRecords
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
@@ -247,7 +247,7 @@ def check_columns(batch: RecordBatch) -> None:
 def read(case: Case, with_keys: bool) -> tuple[list[RecordBatch | PartitionStopped], int]:
     """Batches, and where the next fetch begins."""
     fetched = case.fetched(kafka_batches._Log(case.raw))
-    result = FetchResult(PARTITION, assignment=None, partition_records=fetched, backoff=0.0)
+    result = kafka_batches._Result(PARTITION, assignment=None, partition_records=fetched, backoff=0.0)
     kafka_batches._Buffer(Fetcher(), with_keys)[PARTITION] = result
     return list(fetched), fetched.next_fetch_offset
 

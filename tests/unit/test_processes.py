@@ -77,3 +77,68 @@ def test_workers_notice_that_their_parent_is_gone() -> None:
         assert parent.stdout is not None
         assert parent.stdout.readline() == "gone\n"
         assert parent.stdout.readline() == "gone\n"
+
+
+def test_one_deadline_holds_for_all_and_who_is_late_exceeded_its_grace() -> None:
+    body = """
+    def work(n, parent):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        say(f"up {os.getpid()}")
+        time.sleep(3600)
+
+    began = time.monotonic()
+    code = supervise(4, work, 0.2)
+    sys.exit(code if time.monotonic() - began < 60 else 99)
+    """
+    with start(body) as parent:
+        workers = workers_of(parent, 4)
+        parent.send_signal(signal.SIGTERM)
+        assert parent.wait(30) == 4
+    assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
+
+
+def test_a_second_signal_ends_all_at_once() -> None:
+    body = """
+    def work(n, parent):
+        signal.signal(signal.SIGTERM, lambda *_: say("told"))
+        say(f"up {os.getpid()}")
+        while True:
+            time.sleep(3600)
+
+    sys.exit(supervise(2, work, 3600))
+    """
+    with start(body) as parent:
+        workers_of(parent, 2)
+        parent.send_signal(signal.SIGTERM)
+        assert parent.stdout is not None
+        assert [parent.stdout.readline() for _ in range(2)] == ["told\n"] * 2
+        parent.send_signal(signal.SIGINT)
+        assert parent.wait(30) == 128 + signal.SIGINT
+
+
+def test_a_signal_after_one_has_failed_tells_nobody_twice() -> None:
+    body = """
+    import multiprocessing
+
+    up = multiprocessing.get_context("fork").Event()
+
+    def work(n, parent):
+        if n == 0:
+            up.wait(60)
+            return 7
+        told = []
+        signal.signal(signal.SIGTERM, lambda *_: told.append(1))
+        up.set()
+        while not told:
+            time.sleep(0.01)
+        say("draining")
+        time.sleep(1)
+        return len(told) - 1
+
+    sys.exit(supervise(2, work, 60))
+    """
+    with start(body) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "draining\n"
+        parent.send_signal(signal.SIGTERM)
+        assert parent.wait(30) == 7

@@ -14,7 +14,7 @@ from streamproc.adapters.memory import Faults, MemoryBroker, MemoryProducer
 from streamproc.adapters.sqlite import SqliteDatabase, open_sqlite
 from streamproc.adapters.sqlite_outbox import SqliteOutbox, add_to_outbox
 from streamproc.adapters.store import StoreOptions
-from streamproc.errors import BrokerError, StoreError
+from streamproc.errors import BrokerError, RecordRefused, StoreError
 from streamproc.model import OutRecord
 from streamproc.ports import Waiting
 from streamproc.relay import Relay
@@ -28,6 +28,7 @@ class Trouble(Faults):
     def __init__(self) -> None:
         self.refuse: list[bytes] = []
         self.lose: list[bytes] = []
+        self.forbid: list[bytes] = []
         self.down = False
         self.asked: list[bytes] = []
 
@@ -37,6 +38,8 @@ class Trouble(Faults):
         if value in self.refuse:
             self.refuse.remove(value)
             return BrokerError("NotLeaderForPartition")
+        if value in self.forbid:
+            return RecordRefused("topic events: InvalidRecordError")
         return BrokerError("down") if self.down else None
 
     async def after_send(self, record: OutRecord) -> BrokerError | None:
@@ -159,7 +162,7 @@ async def test_one_key_that_cannot_be_published_holds_up_no_other(
         assert world.published() == ["b1", "c1", "d1"]
         assert await world.outbox.count() == 3
         assert b"a2" not in world.trouble.asked
-    assert "events of 1 keys were not published: NotLeaderForPartition" in caplog.text
+    assert caplog.text.count("events wait in the outbox: NotLeaderForPartition") == 1
 
 
 async def test_events_without_a_key_have_no_order_to_keep(world: World) -> None:
@@ -181,9 +184,22 @@ async def test_what_is_too_large_is_set_aside_and_the_rest_of_its_key_goes_on(
         assert world.published() == ["a1", "b1", "a3", "a4"]
     assert (world.relay.snapshot().refused, await world.outbox.count()) == (2, 2)
     [first, second] = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
-    assert first.startswith("event 2 of the outbox (2000 bytes, topic events) is larger than the broker takes")
+    assert first.startswith("event 2 of the outbox (2000 bytes) is never taken: MessageSizeTooLargeError")
     assert "aaaa" not in first + second
     world.broker._record_bytes_max = 10_000
+    async with running(Relay(world.outbox, world.producer)):
+        await world.until_empty()
+
+
+async def test_what_the_broker_never_takes_is_set_aside_too(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.trouble.forbid.append(b"a1")
+    await world.write("a1", "a2")
+    async with running(world.relay):
+        await world.until(lambda: world.published() == ["a2"])
+    assert world.trouble.asked.count(b"a1") == 1
+    assert (world.relay.snapshot().refused, await world.outbox.count()) == (1, 1)
+    assert "event 1 of the outbox (2 bytes) is never taken: topic events: InvalidRecordError" in caplog.text
+    world.trouble.forbid.clear()
     async with running(Relay(world.outbox, world.producer)):
         await world.until_empty()
 
@@ -194,8 +210,10 @@ async def test_a_broker_that_is_down_loses_nothing(world: World) -> None:
     async with running(world.relay):
         await world.until(lambda: len(world.trouble.asked) > 6)
         assert world.relay.snapshot() == module.OutboxSnapshot(published=0, refused=0, waiting=3, active=True)
+        assert world.relay.ready() == "events wait in the outbox: down"
         world.trouble.down = False
         await world.until_empty()
+        await world.until(lambda: not world.relay.ready())
     assert sorted(world.published()) == ["a1", "a2", "b1"]
 
 
@@ -243,9 +261,19 @@ async def test_whatever_fails_it_starts_again(
         await world.until_empty()
         assert not task.done()
         await world.until(lambda: relay.snapshot().active)
+        await world.until(lambda: not relay.ready())
     assert list(dict.fromkeys(world.published())) == ["a1", "a2"]
     expected = "the outbox cannot be read: gone" if isinstance(error, StoreError) else "the relay failed and starts"
-    assert caplog.text.count(expected) == 3
+    assert caplog.text.count(expected) == 1
+
+
+async def test_an_outbox_that_cannot_be_read_makes_it_unready_until_it_can(world: World) -> None:
+    failures: dict[str, list[Exception]] = {"relay": [StoreError("gone")] * 1_000}
+    relay = Relay(Unsound(world.outbox, failures), world.producer)
+    async with running(relay):
+        await world.until(lambda: relay.ready() == "the outbox cannot be read: gone")
+        failures.clear()
+        await world.until(lambda: not relay.ready())
 
 
 async def test_only_one_relay_publishes_and_the_next_takes_over(world: World) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import google_crc32c
 import pytest
-from aiokafka.consumer.fetcher import READ_COMMITTED, READ_UNCOMMITTED, FetchResult, PartitionRecords
+from aiokafka.consumer import fetcher
+from aiokafka.consumer.fetcher import READ_COMMITTED, READ_UNCOMMITTED, PartitionRecords
 from aiokafka.consumer.fetcher import Fetcher as Poller
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
@@ -15,6 +16,7 @@ from aiokafka.record.legacy_records import LegacyRecordBatchBuilder
 from streamproc.adapters import kafka_batches
 from streamproc.adapters.kafka_batches import merge
 from streamproc.model import PartitionStopped, RecordBatch, TopicPartition
+from tests.simulation.instead import instead
 
 SMALL, LARGE = 10, 400
 BASE = 100
@@ -85,8 +87,8 @@ class Assigned:
         self.position = offset
 
 
-def result(fetched: PartitionRecords, assigned: Assigned | None = None) -> FetchResult:
-    return FetchResult(PARTITION, assignment=assigned, partition_records=fetched, backoff=0.0)
+def result(fetched: PartitionRecords, assigned: Assigned | None = None) -> kafka_batches._Result:
+    return kafka_batches._Result(PARTITION, assignment=assigned, partition_records=fetched, backoff=0.0)
 
 
 def test_batches_of_any_size_are_read() -> None:
@@ -138,6 +140,28 @@ def test_fetches_wait_for_data_only_while_nothing_waits_to_be_consumed() -> None
     buffer[PARTITION] = result(fetched)
     buffer.clear()
     assert fetcher._fetch_max_wait_ms == 500
+
+
+@pytest.mark.parametrize(("max_bytes", "taken"), [(1, [1, 0, 0]), (10**9, [3, 1, 1])])
+def test_a_poll_takes_no_more_than_it_is_told(max_bytes: int, taken: list[int]) -> None:
+    """But for one batch; the rest stays in the client's buffer, whole, and its position with it."""
+    client: Any = Fetcher()
+    buffer = kafka_batches._Buffer(client, False)
+    states = [Assigned(), Assigned(), Assigned()]
+    results = []
+    for number, raw in enumerate([log(SMALL, SMALL, SMALL), log(SMALL), log(SMALL)]):
+        fetched = PartitionRecords(("events", number), kafka_batches._Log(raw), [], BASE, None, None, True, 0)
+        buffer[number] = one = result(fetched, states[number])
+        results.append(one)
+    buffer.left = max_bytes
+    assert [len(one.getall()) for one in results] == taken
+    assert [state.position for state in states] == [BASE + SMALL * count for count in taken]
+    rest = []
+    while any(one.has_more() for one in results):
+        buffer.left = 1
+        rest += [item for one in results if one.has_more() for item in one.getall()]
+    assert sum(taken) + len(rest) == 5
+    assert [state.position for state in states] == [BASE + 3 * SMALL, BASE + SMALL, BASE + SMALL]
 
 
 def test_null_keys_and_values() -> None:
@@ -220,7 +244,9 @@ async def test_what_cannot_be_read_takes_nothing_from_other_partitions(kind: str
     for number, raw in enumerate([log(SMALL), unreadable(kind), log(LARGE)]):
         fetched = PartitionRecords(("events", number), kafka_batches._Log(raw), [], BASE, None, None, True, 0)
         client._records[number] = result(fetched, assigned[number])
-    found = await Poller.fetched_records(client, ())
+    client._records.left = 10**9
+    with instead(fetcher, "FetchResult", kafka_batches._Result):
+        found = await Poller.fetched_records(client, ())
     assert [found[number][0].next_offset for number in (0, 2)] == [110, 500]
     assert [type(item) for item in found[1]] == [PartitionStopped]
     assert f"the batch at offset 100: {UNREADABLE[kind]}" in found[1][0].detail

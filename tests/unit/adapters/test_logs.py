@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from streamproc.adapters.logs import MESSAGE_MAX, STACKTRACE_MAX, LogOptions, configure
+from streamproc.adapters import logs
+from streamproc.adapters.logs import MESSAGE_MAX, STACKTRACE_MAX, LogOptions, Repeats, configure
 
 CANARY = 'c4nary"\\-ö Pa55/word'
 
@@ -188,3 +189,96 @@ async def test_a_cancelled_task_is_logged_like_any_error() -> None:
     stream = started()
     logging.getLogger("shop").error("ended", exc_info=raised(asyncio.CancelledError()))
     assert lines(stream)[0]["error"] == "CancelledError"
+
+
+class Clock:
+    """Seconds that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(logs, "Repeats", lambda: Repeats(made))
+    return made
+
+
+def ours(template: str, *arguments: object, level: int = logging.WARNING, name: str = "streamproc.relay") -> None:
+    """Logs what a module of the package would."""
+    record = logging.LogRecord(name, level, f"{logs._PACKAGE}relay.py", 1, template, arguments, None)
+    logging.getLogger(name).handle(record)
+
+
+def outage(client: logging.Logger, seconds: int, clock: Clock) -> None:
+    """What the client of Kafka writes while no broker answers, 60 lines a second."""
+    for _ in range(seconds):
+        clock.now += 1.0
+        for node in range(30):
+            client.error("Unable connect to node with id %s: %s", node, OSError("refused"))
+            client.warning("Failed fetch messages from %s: %s", node, "NodeNotReadyError")
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_an_outage_writes_a_line_of_each_kind_and_then_one_a_minute(form: Any, clock: Clock) -> None:
+    stream = started(LogOptions(format=form))
+    outage(logging.getLogger("aiokafka.conn"), 150, clock)
+    written = stream.getvalue().splitlines()
+    assert len(written) == 6
+    assert [line for line in written if "1799" in line] == written[2:]
+    assert all("suppressed" in line for line in written[2:])
+    assert not any("suppressed" in line for line in written[:2])
+
+
+def test_what_is_left_out_is_told_with_the_next_one_and_a_later_one_is_news_again(clock: Clock) -> None:
+    stream = started()
+    client = logging.getLogger("aiokafka.conn")
+    for clock.now in (0.0, 1.0, 2.0, 60.0, 61.0, 1_000.0, 2_000.0):
+        client.warning("Heartbeat failed: %s", "no answer")
+    assert [line.get("suppressed") for line in lines(stream)] == [None, 2, 1, None]
+
+
+def test_our_own_lines_are_of_a_kind_up_to_their_counts(clock: Clock) -> None:
+    stream = started()
+    for number in range(50):
+        ours("%d dead letters were refused and are kept: %s", number, "no acknowledgement within 5 s")
+        ours("%s-%d is stopped, %s: %s", "events", number % 3, "not_authorized", "this user may not")
+    assert [line["message"] for line in lines(stream)] == [
+        "0 dead letters were refused and are kept: no acknowledgement within 5 s",
+        "events-0 is stopped, not_authorized: this user may not",
+        "events-1 is stopped, not_authorized: this user may not",
+        "events-2 is stopped, not_authorized: this user may not",
+    ]
+
+
+def test_what_the_application_logs_is_never_left_out(clock: Clock) -> None:
+    stream = started()
+    log = logging.getLogger("streamproc.functions.mail")
+    for _ in range(20):
+        log.warning("no such user")
+        logging.getLogger("shop").error("sold out")
+    assert len(lines(stream)) == 40
+
+
+def test_neither_are_stack_traces_and_what_is_no_warning(clock: Clock) -> None:
+    stream = started()
+    for _ in range(5):
+        ours("assigned %d partitions", 4, level=logging.INFO)
+        record = logging.LogRecord("streamproc", logging.ERROR, f"{logs._PACKAGE}relay.py", 1, "failed", (), None)
+        error = raised(KeyError("cause"))
+        record.exc_info = type(error), error, error.__traceback__
+        logging.getLogger("streamproc").handle(record)
+    assert len(lines(stream)) == 10
+
+
+def test_kinds_are_forgotten_before_they_fill_the_memory(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "KINDS_MAX", 10)
+    repeats = Repeats(clock)
+    for number in range(1_000):
+        record = logging.LogRecord("aiokafka", logging.ERROR, "conn.py", 1, f"template {number}", (), None)
+        assert repeats.filter(record)
+    assert len(repeats._kinds) == 10

@@ -76,6 +76,7 @@ def filled() -> Metrics:
     metrics.commit_failed("CommitFailedError")
     metrics.loop_lagged(0.25)
     metrics.call_abandoned("resize")
+    metrics.topic_recreated("events")
     return metrics
 
 

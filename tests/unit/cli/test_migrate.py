@@ -139,6 +139,6 @@ def test_an_app_without_migrations_has_those_of_the_package(streamproc: Streampr
 
 def test_a_server_that_is_not_there_is_one_sentence(streamproc: Streamproc) -> None:
     result = streamproc("migrate", "--app", "shop:app", "--set", "store.url=postgresql://me@127.0.0.1:1/shop")
-    assert result.exit_code == 2
+    assert result.exit_code == 1
     assert result.stderr.startswith("Error: PostgreSQL at 127.0.0.1:1 does not answer: ")
     assert len(result.stderr.splitlines()) == 1

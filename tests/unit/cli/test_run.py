@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -25,13 +26,16 @@ def test_options_for_no_function_are_told(streamproc: Streamproc) -> None:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_the_program_gives_the_exit_code_and_logs_json_without_secrets(folder: Path, workers: str) -> None:
-    command = [sys.executable, "-m", "streamproc", "run", "shop:app", "--workers", workers]
+def test_the_program_is_reached_logs_json_without_secrets_and_ends_when_told(folder: Path, workers: str) -> None:
+    command = [sys.executable, "-m", "streamproc", "run", "shop:app", "--workers", workers, "--set", "ops.listen="]
     settings = {"STREAMPROC_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:1", "STREAMPROC_KAFKA__SASL_PASSWORD": "did not"}
     path = os.pathsep.join(filter(None, sys.path))
-    result = subprocess.run(
-        command, capture_output=True, text=True, timeout=60, env={**os.environ, **settings, "PYTHONPATH": path}
-    )
-    assert result.returncode == 2
-    messages = {json.loads(line)["message"] for line in result.stderr.splitlines()}
-    assert "Kafka at 127.0.0.1:1 *** answer: KafkaConnectionError" in messages
+    environment = {**os.environ, **settings, "PYTHONPATH": path}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stderr is not None
+        lines = (json.loads(line)["message"] for line in process.stderr)
+        told = next(line for line in lines if "waiting" in line)
+        process.send_signal(signal.SIGTERM)
+        list(lines)
+        assert process.wait(60) == 0
+    assert told == "waiting for Kafka at 127.0.0.1:1: *** answer: ConnectionRefusedError"

@@ -116,8 +116,10 @@ def test_an_outage_loses_nothing_and_is_told_once(
         await asyncio.sleep(minutes * 60)
         assert world.rows() == []
         assert not process.task.done()
+        assert process.scheduler.ready() == "schedules wait for the database: gone"
         world.firings.down = False
         await asyncio.sleep(2)
+        assert process.scheduler.ready() == ""
         late = {"none": [], "last": ["11-26T17:00"], "all": [f"11-26T{hour}:00" for hour in range(13, 18)]}
         assert world.rows("due") == (["11-26T13:00"] if minutes < 1 else late[catch_up])
         assert caplog.text.count("schedules wait for the database: gone") == 1

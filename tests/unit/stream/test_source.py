@@ -136,6 +136,6 @@ async def test_an_error_of_the_group_ends_it() -> None:
         async def poll(self, partitions: Collection[TopicPartition], timeout_s: float, *, max_bytes: int) -> Polled:
             raise BrokerError("the group cannot go on")
 
+    source = Source(Broken([]), made(P0), admit=lambda raw: None, now=lambda: 0.0, holds=lambda: True)
     with pytest.raises(BrokerError, match="cannot go on"):
-        source = Source(Broken([]), made(P0), admit=lambda raw: None, now=lambda: 0.0, holds=lambda: True)
         await source.run()
