@@ -227,7 +227,8 @@ SHORT_S = 64e-6
 class FunctionSnapshot:
     """One function: records waiting, in calls and parked for a retry; `calls` is its histogram of call durations.
 
-    Bucket i of a histogram counts values of less than 2**i records, or times `SHORT_S` (and, but for 0, at least half).
+    `calls_running` is how many calls those are. Bucket i of a histogram counts values of less than 2**i records, or
+    times `SHORT_S` (and, but for 0, at least half).
     """
 
     name: str
@@ -236,6 +237,7 @@ class FunctionSnapshot:
     parked: int
     calls: Sequence[int]
     calls_sum_s: float
+    calls_running: int = 0
     batch_records: Sequence[int] = ()
     batch_records_sum: int = 0
 

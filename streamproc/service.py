@@ -357,8 +357,7 @@ def _functions_of(gateway: Gateway | None) -> Sequence[FunctionSnapshot]:
 
 def _limits(app: App) -> dict[str, CallLimits]:
     of_records = {
-        one.name: CallLimits(one.concurrency_max * (one.batch_size or 1), one.timeout_s, one.batch_window_s)
-        for one in app.stream_functions
+        one.name: CallLimits(one.concurrency_max, one.timeout_s, one.batch_window_s) for one in app.stream_functions
     }
     return of_records | {one.name: CallLimits(one.concurrency_max, one.timeout_s) for one in app.http_functions}
 

@@ -286,7 +286,10 @@ class KafkaConsumer:
     def silent_s(self) -> float:
         """See the port."""
         heard = [end[1] for end in map(self._fetched, self._asked) if end is not None]
-        return max(0.0, time.time() - max(heard)) if heard else 0.0
+        held = self.held_until()  # past it nothing is polled, and nothing heard but heartbeats
+        silences = [time.time() - max(heard)] if heard else []
+        silences += [self._tick() - (held - self._options.session_timeout_s)] if held else []
+        return max(0.0, min(silences, default=0.0))
 
     def trouble(self) -> str:
         """See the port."""

@@ -72,6 +72,9 @@ class KafkaProducer:
                 except errors.KafkaError as error:
                     await _close(client)
                     raise unreachable(self._options, error) from None
+                except asyncio.CancelledError:
+                    await client.client.close()
+                    raise
                 self._connection = _Connection(client)
             return self._connection
 
@@ -80,9 +83,13 @@ class KafkaProducer:
         if not records:
             return []
         try:
-            connection = await self._connected()
+            async with asyncio.timeout(SEND_TIMEOUT_S):
+                connection = await self._connected()
         except BrokerError as error:
             return [error] * len(records)
+        except TimeoutError:
+            servers = ", ".join(self._options.bootstrap_servers)
+            return [BrokerError(f"Kafka at {servers} did not answer within {SEND_TIMEOUT_S:g} s")] * len(records)
         sending = [_Sending(record) for record in records]
         by_topic: dict[str, list[_Sending]] = {}
         for one in sending:

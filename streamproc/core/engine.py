@@ -168,7 +168,8 @@ class Engine:
         stopped = self._stopped.get(ledger.partition)
         if stopped is not None:
             return stopped.reason, stopped.detail
-        return self._why_held_back(ledger), self._letters.blocked(ledger.partition)
+        why = self._why_held_back(ledger) or ("bytes" if self._bytes.closed else "")
+        return why, self._letters.blocked(ledger.partition)
 
     def _why_held_back(self, ledger: Ledger) -> str:
         partition = ledger.partition

@@ -104,6 +104,7 @@ class Function:
             parked=len(self._parked),
             calls=tuple(self.calls),
             calls_sum_s=self.calls_sum_s,
+            calls_running=len(self.batcher.running) + len(self.lanes.running),
             batch_records=tuple(self.sizes),
             batch_records_sum=self.sizes_sum,
         )

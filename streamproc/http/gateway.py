@@ -232,7 +232,13 @@ class Gateway:
         """Frozen numbers."""
         functions = [
             FunctionSnapshot(
-                one.function.name, 0, one.calls.in_flight, 0, one.calls.durations, one.calls.durations_sum_s
+                one.function.name,
+                0,
+                one.calls.in_flight,
+                0,
+                one.calls.durations,
+                one.calls.durations_sum_s,
+                one.calls.in_flight,
             )
             for one in self._functions
         ]

@@ -20,10 +20,10 @@ class Health(Protocol):
     """What is asked of the running process."""
 
     def live(self) -> str:
-        """Why the process should be restarted; empty when it is fine."""
+        """Returns why the process should be restarted; empty when that would not help."""
 
     def ready(self) -> str:
-        """Why the process does no useful work now; empty when it does."""
+        """Returns why the process does no useful work, with what to do or where to look; empty when it does."""
 
     def snapshots(self) -> Sequence[Snapshot]:
         """The numbers of every pipeline."""

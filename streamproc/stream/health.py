@@ -137,14 +137,14 @@ class Calls:
         for number, several in enumerate(functions):
             for one in several:
                 limits = self._limits[one.name]
-                if one.in_flight < limits.concurrency:
+                if one.calls_running < limits.concurrency:
                     continue
                 count = sum(one.calls)
                 last = self._ended.get((number, one.name))
                 ended[number, one.name] = since = last if last is not None and last[0] == count else (count, now)
                 if now - since[1] > limits.timeout_s + DEAD_S:
                     self._hung = (
-                        f"{one.name} cannot be called: all of its {one.in_flight} calls have gone on for"
+                        f"{one.name} cannot be called: all of its {one.calls_running} calls have gone on for"
                         f" {now - since[1]:.0f} s, beyond timeout_s = {limits.timeout_s:g}"
                     )
         self._ended = ended

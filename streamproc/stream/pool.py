@@ -37,7 +37,7 @@ class Pool:
 
     @property
     def reads(self) -> bool:
-        """Whether there is anything to read records for."""
+        """True if there is anything to read records for."""
         return bool(self._pipelines)
 
     def calling(self) -> Sequence[str]:

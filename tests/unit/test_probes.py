@@ -99,7 +99,7 @@ async def test_a_watch_that_fails_is_death(monkeypatch: pytest.MonkeyPatch) -> N
 async def test_requests_that_hold_every_place_for_ever_are_death() -> None:
     clock = Clock()
     health = made(clock)
-    health.answer(lambda: [FunctionSnapshot("get", 0, 2, 0, (0,), 0.0)])
+    health.answer(lambda: [FunctionSnapshot("get", 0, 2, 0, (0,), 0.0, 2)])
     health.look()
     clock.now += 1_000.0
     health.look()

@@ -13,7 +13,7 @@ LIMITS = {"quick": CallLimits(8, 5.0), "slow": CallLimits(2, DAY_S), "gather": C
 def function(
     name: str, *, in_flight: int = 0, waiting: int = 0, parked: int = 0, calls: tuple[int, ...] = (0,)
 ) -> FunctionSnapshot:
-    return FunctionSnapshot(name, waiting, in_flight, parked, calls, 0.0)
+    return FunctionSnapshot(name, waiting, in_flight, parked, calls, 0.0, in_flight)
 
 
 def snapshot(done: int, *functions: FunctionSnapshot, unsettled: int = 1, blocked: str = "") -> list[Snapshot]:
