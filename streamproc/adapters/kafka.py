@@ -159,6 +159,8 @@ class KafkaConsumer:
         try:
             polled = await self._read(self._asked, timeout_s, max_bytes)
         except errors.KafkaError as error:
+            if self._failure is not None:
+                raise self._failure from error
             self._rewind()  # what others gave to the same call went with the error
             polled = self._stopped(error)
         if assignment != self._assignments:
@@ -494,8 +496,9 @@ class KafkaConsumer:
             await self._starts(frozenset(), led, generation, chosen={}, is_reading=True)
 
     def fail(self, error: BaseException) -> None:
-        """Makes the next poll raise: aiokafka only logs what its listener raises."""
+        """Makes the poll that waits raise, or the next one: aiokafka only logs what its listener raises."""
         self._failure = error if isinstance(error, StreamprocError) else BrokerError(f"{type(error).__name__}: {error}")
+        self._client._subscription.abort_waiters(errors.KafkaError("it cannot go on"))
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is not typed

@@ -68,6 +68,7 @@ class Membership:
         self._session_s = session_s
         self._tick = tick
         self._fenced = fenced
+        self._was_taken = False
         self._send = self._coordinator._send_req
         self._coordinator._send_req = self._send_and_note
         self._fetcher = client._fetcher
@@ -81,6 +82,8 @@ class Membership:
         return False
 
     async def _send_and_note(self, request: Any) -> Any:
+        if self._was_taken:  # the client would join again, and throw out the one that took the name
+            raise errors.KafkaError("another member has this one's name")
         began = self._tick()
         response = await self._send(request)
         if response.API_KEY in (HEARTBEAT, SYNC_GROUP, JOIN_GROUP):
@@ -94,6 +97,7 @@ class Membership:
     def _note(self, kind: int, code: int, began: float) -> None:
         if code in LOST:
             if self._is_taken(code, began):
+                self._was_taken = True
                 self._fenced(
                     ConfigError(
                         f"another process has joined group {self._coordinator.group_id!r} as kafka.instance_id ="

@@ -1,24 +1,15 @@
 """`python -m tests.simulation.wire --seeds 20000`, or `--seed N --verbose` to see one."""
 
 import argparse
+import multiprocessing
 import sys
 import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 
-from tests.simulation.wire.oracle import Violation
-from tests.simulation.wire.play import play
+from tests.simulation.wire.play import attempt, play
 
 SHOWN_EVERY = 500
-
-
-def attempt(seed: int) -> tuple[int, Counter[str], str]:
-    """Plays a seed. Returns what happened, and what was violated."""
-    try:
-        oracle, _ = play(seed)
-    except Violation as violation:
-        return seed, Counter(), str(violation)
-    return seed, oracle.counts, ""
 
 
 def main() -> int:
@@ -35,7 +26,8 @@ def main() -> int:
         print("\n".join(trace if chosen.verbose else []), dict(oracle.counts))
         return 0
     began, total, failed = time.monotonic(), Counter[str](), 0
-    with ProcessPoolExecutor(chosen.processes) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(chosen.processes, spawn, max_tasks_per_child=20) as pool:
         seeds = range(chosen.first, chosen.first + chosen.seeds)
         for number, (seed, counts, violated) in enumerate(pool.map(attempt, seeds, chunksize=10), 1):
             total += counts

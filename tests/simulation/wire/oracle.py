@@ -3,20 +3,22 @@
 L  every record that was acknowledged (and, in a transaction, committed) is handled, a dead letter that lies in its
    topic, or ignored by rule
 X  nothing is handled that the group was told to leave out, or that was never committed
-C  a commit never passes a record that is not settled
+C  a commit never passes a record that is not settled, and never falls back
 O  the calls of a key never overlap in one process, and its records are finished first in the order of their offsets
-D  nothing is handled twice where every member left in good order and all answers came
+D  nothing is handled twice where every member left in good order and drained in time, and all answers came
 DRAINS  once faults end, everything is settled and committed to the end, and no backlog is left
+HELD  nothing begins in a member whose session the broker has ended, until it is assigned partitions again
 CRASH  nothing ends but by an error for people
 """
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tests.simulation.wire.cluster import Watcher
+from tests.simulation.wire.groups import Group
 from tests.simulation.wire.log import Batch
 from tests.simulation.wire.story import Made
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 At = tuple[str, int]
 TOPIC, DEAD, GROUP = "events", "events.dlq", "g"
+INVARIANTS = frozenset({"L", "X", "C", "O", "D", "DRAINS", "HELD", "CRASH"})
 _UID = re.compile(rb'"uid":(\d+)')
 
 
@@ -57,11 +60,12 @@ class Written:
 
 
 class Oracle(Watcher):
-    """Told of every effect; raises Violation, or keeps it for the loop's next step."""
+    """Told of every effect; keeps the first violation of what it `judges` for the loop's next step."""
 
-    def __init__(self) -> None:
+    def __init__(self, judges: Set[str] = INVARIANTS) -> None:
         self.world: World | None = None
         self.violation: Violation | None = None
+        self._judges = judges
         self.written: dict[int, Written] = {}
         self.counts: Counter[str] = Counter()
         self.first_assigned = float("inf")
@@ -70,13 +74,16 @@ class Oracle(Watcher):
         self.trimmed: dict[At, int] = defaultdict(int)
         self.lost: set[tuple[bytes, int, int]] = set()
         """Records that the broker dropped before they could be read."""
-        self._open: dict[tuple[str, At, str, int], int] = {}
+        self.all_drained = True
+        """Whether no drain was ended by its deadline."""
+        self._evicted: set[str] = set()
+        self._open: dict[tuple[str, At, str, int], tuple[int, int]] = {}
         self._finished_to: dict[tuple[bytes, int, str, int], int] = {}
         self._committed: dict[tuple[bytes, int], int] = {}
 
     def fail(self, invariant: str, what: str) -> None:
         """Keeps the first violation; the loop raises it."""
-        if self.violation is None:
+        if self.violation is None and invariant in self._judges:
             self.violation = Violation(invariant, what)
 
     # what is written
@@ -101,13 +108,28 @@ class Oracle(Watcher):
             self.written[int(found[1])].letter = True
             self.counts["letters"] += 1
 
+    # members
+
+    def changed(self, group: Group, why: str) -> None:
+        """Notes whose session ended."""
+        member_id, _, what = why.partition(" ")
+        if what == "was not heard of in time":
+            self.counts["evicted"] += 1
+            self._evicted.add(group.members[member_id].client)
+
+    def assigned(self, process: str) -> None:
+        """A member was assigned partitions."""
+        self._evicted.discard(process)
+
     # calls
 
-    def began(self, member: str, at: At, function: str, key: int, uid: int) -> None:
-        """A call began."""
-        other = self._open.setdefault((member, at, function, key), uid)
-        if other != uid:
-            self.fail("O", f"{member}: {function} has record {uid} of key {key} while {other} is in a call")
+    def began(self, member: str, at: At, function: str, key: int, uid: int, *, call: int) -> None:
+        """A call began; one of many records has the same number for all of them."""
+        other, earlier = self._open.setdefault((member, at, function, key), (call, uid))
+        if other != call:
+            self.fail("O", f"{member}: {function} has record {uid} of key {key} while {earlier} is in a call")
+        if member.partition(".")[0] in self._evicted:
+            self.fail("HELD", f"{member}: a call of {function} with record {uid} began after its session had ended")
         one = self.written[uid]
         if not one.visible:
             self.fail("X", f"{member} was given record {uid}, whose transaction is not committed")
@@ -130,7 +152,7 @@ class Oracle(Watcher):
             self._finished_to[where] = max(one.offset, self._finished_to.get(where, -1))
         else:
             self.counts["repeated"] += 1
-            if self.world is not None and self.world.story.theme == "calm":
+            if self.all_drained and self.world is not None and self.world.story.theme == "calm":
                 self.fail("D", f"record {uid} was handled by {one.finished[0][1]} and again by {member}")
         one.finished.append((now, member))
         self.counts["handled"] += 1
@@ -154,6 +176,8 @@ class Oracle(Watcher):
             self._committed[topic, at[1]] = offset
             if before is None:  # where the group begins
                 continue
+            if offset < before:
+                self.fail("C", f"{client} committed {offset} of {at[0]}/{at[1]}, which stood at {before}")
             for one in self._unsettled(topic, at[1], before, offset):
                 self.fail(
                     "C", f"{client} committed {offset} of {at[0]}/{at[1]}, beyond record {one.made.uid} at {one.offset}"
@@ -184,9 +208,13 @@ class Oracle(Watcher):
         for one in self.written.values():
             if one.topic != self.world.topic_id(TOPIC) or not one.visible or self._is_gone(one) or one.is_settled:
                 continue
-            if one.partition in stopped or (latest and one.at <= self.first_assigned):
+            if one.partition in stopped or one.offset >= self._stable_end(one) or (latest and one.at <= self.first_assigned):
                 continue
             yield one
+
+    def _stable_end(self, one: Written) -> int:
+        assert self.world is not None
+        return self.world.cluster.log(TOPIC, one.partition).stable_end
 
     def unrest(self) -> Iterator[str]:
         """Yields what is not at rest yet."""

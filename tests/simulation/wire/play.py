@@ -4,7 +4,8 @@ import asyncio
 import logging
 import random
 import sys
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence, Set
 from contextlib import suppress
 from typing import Any
 
@@ -21,12 +22,16 @@ from tests.simulation.wire.cluster import Cluster
 from tests.simulation.wire.faults import DrawnFaults
 from tests.simulation.wire.log import TopicConfig
 from tests.simulation.wire.loop import Process, WireLoop, virtual
-from tests.simulation.wire.oracle import DEAD, GROUP, TOPIC, Oracle, Violation
+from tests.simulation.wire.oracle import DEAD, GROUP, INVARIANTS, TOPIC, Oracle, Violation
 from tests.simulation.wire.story import Incident, Story, Write, draw
 
 SESSION_S, REBALANCE_S, DRAIN_S, GRACE_S = 6.0, 20.0, 3.0, 5.0
+CALL_S = {"slow": 0.3, "stuck": 4.0}
+"""How long a call takes by the fate of its record; one may be longer than a drain."""
 RESTART_S = 1.0
 REST_WITHIN_S = 150.0
+TRANSACTION_S = 900.0
+"""Longer than any run."""
 STEPS_MAX = 600_000
 MEMBERS_MAX = 4
 GENERATIONS_MAX = 12
@@ -59,6 +64,8 @@ class Watching(NoObserver):
 
     def rebalanced(self, drain_s: float) -> None:
         self._oracle.counts["rebalances"] += 1
+        if drain_s > DRAIN_S - 0.01:
+            self._oracle.all_drained = False
 
 
 class Member:
@@ -102,6 +109,7 @@ class Member:
                 raise
             finally:
                 world.oracle.gave_up(self._call_name)
+                world.oracle.counts["rereads"] += self.pipeline.snapshot().rereads
                 self.pipeline = None
                 await producer.stop()
             if not self.leaving:
@@ -114,15 +122,23 @@ class Member:
     def _pipeline(self, producer: KafkaProducer) -> Pipeline:
         world, loop = self.world, self.world.cluster.loop
         options = world.options_of(self)
+        consumer = KafkaConsumer(options, world.stream, tick=world.tick)
+        rewind = consumer._rewind
+
+        def counted() -> None:
+            world.oracle.counts["rewinds"] += 1
+            rewind()
+
+        consumer._rewind = counted  # type: ignore[method-assign]
         around = Surroundings(
-            consumer=KafkaConsumer(options, world.stream, tick=self.world.tick),
+            consumer=consumer,
             producer=producer,
             observer=Watching(world.oracle),
             services=None,
             group=GROUP,
             now=loop.now,
             draw=world.rng.random,
-            tick=self.world.tick,
+            tick=world.tick,
             wall=loop.now,
         )
         pipeline = Pipeline(self._functions(), world.stream, around)
@@ -130,6 +146,7 @@ class Member:
 
         def assigned(starts: Any) -> None:
             sound(starts)
+            world.oracle.assigned(self.name)
             world.oracle.counts["assignments"] += 1
             if starts and world.oracle.first_assigned == float("inf"):
                 world.oracle.first_assigned = world.cluster.now()
@@ -148,10 +165,10 @@ class Member:
     async def _step(self, event: Step, ctx: Any) -> Reject | None:
         at, key = (ctx.topic, ctx.partition), int(ctx.key)
         oracle, name = self.world.oracle, self._call_name
-        oracle.began(name, at, "step", key, event.uid)
+        oracle.began(name, at, "step", key, event.uid, call=self.world.next_call())
         finished = False
         try:
-            await asyncio.sleep(0.3 if event.fate == "slow" else 0.004)
+            await asyncio.sleep(CALL_S.get(event.fate, 0.004))
             if event.fate == "flaky" and ctx.attempt < 3:
                 raise OSError("flaky")
             finished = True
@@ -160,22 +177,25 @@ class Member:
         return Reject("refused") if event.fate == "reject" else None
 
     async def _bulk(self, events: Sequence[Bulk], ctx: Any) -> Failures | None:
-        oracle, name = self.world.oracle, self._call_name
+        oracle, name, call = self.world.oracle, self._call_name, self.world.next_call()
         rows = [((one.topic, one.partition), int(one.key), one.attempt) for one in ctx.records]
-        await asyncio.sleep(0.3 if any(event.fate == "slow" for event in events) else 0.004)
+        for event, (at, key, _) in zip(events, rows, strict=True):
+            oracle.began(name, at, "bulk", key, event.uid, call=call)
         failures: dict[int, Any] = {}
-        stuck: set[Any] = set()
-        for index, (event, (at, key, attempt)) in enumerate(zip(events, rows, strict=True)):
-            oracle.began(name, at, "bulk", key, event.uid)
-            is_late = event.fate == "flaky" and attempt < 3
-            if is_late:
-                stuck.add((at, key))
-                failures[index] = OSError("flaky")
-            elif event.fate == "reject":
-                failures[index] = Reject("refused")
-            # What comes after a failed record of its key is repeated with it, whatever the function says.
-            finished = (at, key) not in stuck
-            oracle.ended(name, at, "bulk", key, event.uid, self.world.cluster.now(), finished=finished)
+        unfinished = {(at, key) for at, key, _ in rows}
+        try:
+            await asyncio.sleep(max(CALL_S.get(event.fate, 0.004) for event in events))
+            unfinished.clear()
+        finally:
+            for index, (event, (at, key, attempt)) in enumerate(zip(events, rows, strict=True)):
+                if event.fate == "flaky" and attempt < 3:
+                    unfinished.add((at, key))
+                    failures[index] = OSError("flaky")
+                elif event.fate == "reject":
+                    failures[index] = Reject("refused")
+                # What comes after a failed record of its key is repeated with it, whatever the function says.
+                finished = (at, key) not in unfinished
+                oracle.ended(name, at, "bulk", key, event.uid, self.world.cluster.now(), finished=finished)
         return Failures(failures) if failures else None
 
     async def leave(self) -> None:
@@ -186,7 +206,8 @@ class Member:
             await self.process.start(self._stop(self.pipeline))
 
     async def _stop(self, pipeline: Pipeline) -> None:
-        await pipeline.stop(GRACE_S)
+        if not await pipeline.stop(GRACE_S):
+            self.world.oracle.all_drained = False
 
     def kill(self) -> None:
         """Ends without a word."""
@@ -204,7 +225,7 @@ class World:
         self.oracle = oracle
         self.rng = rng
         self.members: list[Member] = []
-        self._ids: dict[str, bytes] = {}
+        self._calls = 0
         self.options = KafkaOptions(
             bootstrap_servers=cluster.bootstrap,
             group_id=GROUP,
@@ -227,6 +248,11 @@ class World:
     def tick(self) -> float:
         """Seconds, from 1 on."""
         return 1 + self.cluster.now()
+
+    def next_call(self) -> int:
+        """Returns the number of a new call of a function."""
+        self._calls += 1
+        return self._calls
 
     def options_of(self, member: Member) -> KafkaOptions:
         """The options of a member."""
@@ -347,10 +373,13 @@ class World:
             base = self.cluster.append(TOPIC, partition, values, keys=keys, timestamp=stamp, codec=write.codec)
             self._wrote(write, topic.id, partition, base, visible=True)
             return
-        transaction = self.cluster.transaction(f"tx-{write.records[0].uid}")
+        transaction = self.cluster.transaction(f"tx-{write.records[0].uid}", TRANSACTION_S)
         base = transaction.append(TOPIC, partition, values, keys=keys)
         self._wrote(write, topic.id, partition, base, visible=False)
-        self.cluster.later(write.open_s, lambda: self._end_transaction(write, transaction))
+        if write.end == "hang":
+            self.oracle.counts["transactions left open"] += 1
+        else:
+            self.cluster.later(write.open_s, lambda: self._end_transaction(write, transaction))
 
     def _wrote(self, write: Write, topic: bytes, partition: int, base: int, *, visible: bool) -> None:
         for number, made in enumerate(write.records):
@@ -404,6 +433,9 @@ class World:
             await asyncio.sleep(0.1)
         if len(self.alive()) > 1:
             self.oracle.fail("DRAINS", "two members of one name throw each other out without end")
+        await asyncio.sleep(SESSION_S)
+        if not self.alive():
+            self.oracle.fail("DRAINS", "both members of one name have ended")
 
     async def _move_coordinator(self, lasts_s: float) -> None:
         nodes = self.cluster.alive
@@ -474,11 +506,11 @@ class World:
             self._lose(at, lambda one: one.offset not in left)
 
 
-def play(seed: int) -> tuple[Oracle, list[str]]:
+def play(seed: int, judges: Set[str] = INVARIANTS) -> tuple[Oracle, list[str]]:
     """Plays a seed; returns the oracle and the trace. Raises Violation, whose note is the end of the trace."""
     logging.disable(logging.CRITICAL)
     story, loop, rng = draw(seed), WireLoop(), random.Random(seed + 1)
-    oracle = Oracle()
+    oracle = Oracle(judges)
     faults = DrawnFaults(rng, story.default, story.rates)
     cluster = Cluster(loop, rng, nodes=story.nodes, faults=faults, watcher=oracle)
     world = World(story, cluster, oracle, rng)
@@ -518,6 +550,15 @@ def play(seed: int) -> tuple[Oracle, list[str]]:
         sys.unraisablehook = hook
         logging.disable(logging.NOTSET)
     return oracle, cluster.story()
+
+
+def attempt(seed: int) -> tuple[int, Counter[str], str]:
+    """Plays a seed. Returns what happened, and what was violated."""
+    try:
+        oracle, _ = play(seed)
+    except Violation as violation:
+        return seed, Counter(), str(violation)
+    return seed, oracle.counts, ""
 
 
 def _first(group: BaseExceptionGroup[Violation]) -> Violation:
