@@ -102,9 +102,7 @@ def _batch_from_anywhere(self: KafkaConsumer, one: Theirs, records: Sequence[Any
     if state is None or not state.has_valid_position:
         return None
     start = records[0].offset if records else state.position
-    return RecordBatch(
-        TopicPartition(*one), records, start=start, next_offset=state.position, nbytes=size_of(records)
-    )
+    return RecordBatch(TopicPartition(*one), records, start=start, next_offset=state.position, nbytes=size_of(records))
 
 
 def _takes_what_lies_ahead(self: Engine, batch: RecordBatch) -> bool:

@@ -5,7 +5,7 @@ import logging
 import random
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Callable, Coroutine, Iterator, Sequence, Set
 from contextlib import suppress
 from typing import Any
 
@@ -19,7 +19,7 @@ from streamproc.stream.options import StreamOptions
 from streamproc.stream.pipeline import Pipeline, Surroundings
 from streamproc.testing import NoObserver
 from tests.simulation.wire.cluster import Cluster
-from tests.simulation.wire.faults import DrawnFaults
+from tests.simulation.wire.faults import DrawnFaults, Faults
 from tests.simulation.wire.log import TopicConfig
 from tests.simulation.wire.loop import Process, WireLoop, virtual
 from tests.simulation.wire.oracle import DEAD, GROUP, INVARIANTS, TOPIC, Oracle, Violation
@@ -32,7 +32,7 @@ RESTART_S = 1.0
 REST_WITHIN_S = 150.0
 TRANSACTION_S = 900.0
 """Longer than any run."""
-STEPS_MAX = 600_000
+STEPS_MAX = 100_000
 MEMBERS_MAX = 4
 GENERATIONS_MAX = 12
 """How often two members of one name may throw each other out before one has to end."""
@@ -77,8 +77,8 @@ class Member:
         self.instance_id = instance_id
         self.leaving = False
         self.fatal = ""
-        self.frozen_ever = False
         self.pipeline: Pipeline | None = None
+        self._consumer: KafkaConsumer | None = None
         self.process: Process = world.cluster.loop.process(name)
         self._tries = 0
         self.task = self.process.start(self._live())
@@ -116,13 +116,19 @@ class Member:
                 await asyncio.sleep(RESTART_S)
 
     @property
+    def group_member_id(self) -> str:
+        """What the group calls it."""
+        membership = self._consumer._membership if self._consumer is not None else None
+        return membership._coordinator.member_id if membership is not None else ""
+
+    @property
     def _call_name(self) -> str:
         return f"{self.name}.{self._tries}"
 
     def _pipeline(self, producer: KafkaProducer) -> Pipeline:
         world, loop = self.world, self.world.cluster.loop
         options = world.options_of(self)
-        consumer = KafkaConsumer(options, world.stream, tick=world.tick)
+        consumer = self._consumer = KafkaConsumer(options, world.stream, tick=world.tick)
         rewind = consumer._rewind
 
         def counted() -> None:
@@ -269,6 +275,10 @@ class World:
         """Members that work."""
         return [member for member in self.members if member.is_alive]
 
+    def awake(self) -> list[Member]:
+        """Members that work and are not frozen."""
+        return [member for member in self.alive() if not member.process.frozen]
+
     def join(self) -> None:
         """Starts a member."""
         name = f"m{len(self.members) + 1}"
@@ -303,25 +313,35 @@ class World:
 
     async def play(self) -> None:
         """Everything, then the end of all faults, then rest."""
-        story, cluster = self.story, self.cluster
-        config = TopicConfig(ahead_ms_max=2**62)
-        cluster.create_topic(TOPIC, story.partitions, config)
-        cluster.create_topic(DEAD, 2)
-        for write in story.history:
-            await self._write(write)
-        await asyncio.sleep(0.5)
-        for _ in range(story.members):
+        await self.prepare()
+        for _ in range(self.story.members):
             self.join()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._write_all())
-            for incident in story.incidents:
+            for incident in self.story.incidents:
                 tasks.create_task(self._cause(incident))
-            await asyncio.sleep(story.ends_at)
+            await asyncio.sleep(self.story.ends_at)
+        await self.finish()
+
+    async def prepare(self) -> None:
+        """Makes the topics, and writes what was there before the group."""
+        self.make_topic(self.story.partitions)
+        self.cluster.create_topic(DEAD, 2)
+        for write in self.story.history:
+            await self.write(write)
+        await asyncio.sleep(0.5)
+
+    def make_topic(self, partitions: int) -> None:
+        """Makes the topic that is read; records may have any time."""
+        self.cluster.create_topic(TOPIC, partitions, TopicConfig(ahead_ms_max=2**62))
+
+    async def finish(self) -> None:
+        """Ends the faults, waits for rest, and lets all leave."""
         self._end_faults()
         await self._rest()
         for member in self.alive():
             await member.leave()
-        cluster.expire()
+        self.cluster.expire()
         await asyncio.sleep(1.0)
         if self.oracle.violation is None:
             self.oracle.final()
@@ -334,7 +354,7 @@ class World:
             if not node.up:
                 self.cluster.start_node(number)
         if TOPIC not in self.cluster.topics:
-            self.cluster.create_topic(TOPIC, self.story.partitions, TopicConfig(ahead_ms_max=2**62))
+            self.make_topic(self.story.partitions)
         for member in self.members:
             if member.process.frozen and not member.process.dead:
                 member.process.thaw()
@@ -359,9 +379,10 @@ class World:
         began = self.cluster.now()
         for write in self.story.writes:
             await asyncio.sleep(max(0.0, began + write.at - self.cluster.now()))
-            await self._write(write)
+            await self.write(write)
 
-    async def _write(self, write: Write) -> None:
+    async def write(self, write: Write) -> None:
+        """Writes a batch; nothing while there is no topic."""
         topic = self.cluster.topics.get(TOPIC)
         if topic is None:
             return
@@ -407,16 +428,16 @@ class World:
             self.join()
 
     async def _leave(self, _: float) -> None:
-        if self.alive():
-            await self.rng.choice(self.alive()).leave()
+        if awake := self.awake():
+            await self.rng.choice(awake).leave()
 
     async def _kill(self, _: float) -> None:
-        if self.alive():
-            self.rng.choice(self.alive()).kill()
+        if awake := self.awake():
+            self.rng.choice(awake).kill()
 
     async def _freeze(self, lasts_s: float) -> None:
-        if self.alive():
-            member = self.rng.choice(self.alive())
+        if awake := self.awake():
+            member = self.rng.choice(awake)
             self.cluster.tell(f"{member.name} is frozen for {lasts_s} s")
             member.process.freeze()
             await asyncio.sleep(lasts_s)
@@ -470,7 +491,7 @@ class World:
         self.cluster.delete_topic(TOPIC)
         await asyncio.sleep(lasts_s / 4 if self.rng.random() < 0.5 else 0.0)
         if TOPIC not in self.cluster.topics:
-            self.cluster.create_topic(TOPIC, len(topic.partitions), TopicConfig(ahead_ms_max=2**62))
+            self.make_topic(len(topic.partitions))
 
     async def _trim(self, _: float) -> None:
         """Retention takes what the group has committed."""
@@ -508,10 +529,23 @@ class World:
 
 def play(seed: int, judges: Set[str] = INVARIANTS) -> tuple[Oracle, list[str]]:
     """Plays a seed; returns the oracle and the trace. Raises Violation, whose note is the end of the trace."""
+    story, rng = draw(seed), random.Random(seed + 1)
+    replay = f"{story.theme} seed; replay: python -m tests.simulation.wire --seed {seed} --verbose"
+    return act(story, World.play, rng, DrawnFaults(rng, story.default, story.rates), judges=judges, note=replay)
+
+
+def act(
+    story: Story,
+    script: Callable[[World], Coroutine[Any, Any, None]],
+    rng: random.Random,
+    faults: Faults,
+    *,
+    judges: Set[str] = INVARIANTS,
+    note: str = "",
+) -> tuple[Oracle, list[str]]:
+    """Runs a script in a world. See `play`."""
     logging.disable(logging.CRITICAL)
-    story, loop, rng = draw(seed), WireLoop(), random.Random(seed + 1)
-    oracle = Oracle(judges)
-    faults = DrawnFaults(rng, story.default, story.rates)
+    loop, oracle = WireLoop(), Oracle(judges)
     cluster = Cluster(loop, rng, nodes=story.nodes, faults=faults, watcher=oracle)
     world = World(story, cluster, oracle, rng)
     oracle.world = world
@@ -534,7 +568,7 @@ def play(seed: int, judges: Set[str] = INVARIANTS) -> tuple[Oracle, list[str]]:
     try:
         with virtual(loop, rng, kafka):
             try:
-                loop.run_until_complete(world.play())
+                loop.run_until_complete(script(world))
                 if oracle.violation is not None:
                     raise oracle.violation
             finally:
@@ -542,9 +576,7 @@ def play(seed: int, judges: Set[str] = INVARIANTS) -> tuple[Oracle, list[str]]:
                     loop.wind_up()
     except* Violation as group:
         violation = _first(group)
-        story_lines = [str(line) for line in cluster.story(TOLD_LINES)]
-        note = [*story_lines, f"{story.theme} seed; replay: python -m tests.simulation.wire --seed {seed} --verbose"]
-        violation.add_note("\n".join(note))
+        violation.add_note("\n".join([*map(str, cluster.story(TOLD_LINES)), note]))
         raise violation from None
     finally:
         sys.unraisablehook = hook

@@ -9,7 +9,7 @@ from tests.simulation.wire.faults import Rates
 from tests.simulation.wire.protocol import Api
 
 End = Literal["", "commit", "abort", "hang"]
-Theme = Literal["calm", "storm", "network", "members", "topics", "namesake"]
+Theme = Literal["calm", "storm", "network", "members", "topics", "namesake", "scripted"]
 CODECS = range(5)
 HOUR_MS = 3_600_000
 FATES = ("good",) * 12 + ("slow",) * 3 + ("flaky", "reject", "broken", "tombstone")
@@ -85,7 +85,7 @@ WHAT: Mapping[Theme, Sequence[str]] = {
     "calm": ("join", "leave"),
     "storm": ("join", "leave"),
     "network": ("join", "leave", "move coordinator", "move leader", "cut", "stop node"),
-    "members": ("join", "leave", "kill", "freeze", "freeze", "move coordinator"),
+    "members": ("join", "join", "leave", "kill", "freeze", "freeze", "freeze", "move coordinator"),
     "topics": ("join", "leave", "grow", "make anew", "trim", "trim too far", "compact"),
     "namesake": ("namesake",),
 }
@@ -96,9 +96,10 @@ def draw(seed: int) -> Story:
     rng = random.Random(seed)
     theme = THEMES[seed % len(THEMES)]
     lasts_s = 20.0 if theme == "storm" else rng.uniform(6.0, 20.0)
-    busy = theme == "storm" or (theme == "members" and rng.random() < 0.3)
-    fates = FATES if busy else (*FATES * 3, "stuck")
-    partitions, keys = 4 if busy else rng.randint(1, 4), 2 if busy else rng.choice((2, 10, 50))
+    busy = theme == "storm" or (theme == "members" and rng.random() < 0.5)
+    fates = (*FATES, *("slow",) * 6) if busy else (*FATES * 3, "stuck")
+    partitions = 4 if theme == "storm" else rng.randint(1, 1 if busy else 4)
+    keys = 2 if busy else rng.choice((2, 10, 50))
     odd_times = rng.random() < 0.3
     uids = iter(range(10_000))
 
@@ -119,7 +120,9 @@ def draw(seed: int) -> Story:
     def write(at: float, *, in_time: bool = True) -> Write:
         end: End = rng.choice(("",) * (60 if busy else 4) + ("commit", "abort"))
         open_s = rng.choice((0.0, 0.5, 3.0)) if in_time else 0.0
-        return Write(at, rng.randrange(partitions), records(rng.randint(1, records_max)), rng.choice(CODECS), end, open_s)
+        return Write(
+            at, rng.randrange(partitions), records(rng.randint(1, records_max)), rng.choice(CODECS), end, open_s
+        )
 
     writes = sorted((write(rng.uniform(0.0, lasts_s)) for _ in range(count)), key=lambda one: one.at)
     if theme != "topics" and rng.random() < 0.2:
