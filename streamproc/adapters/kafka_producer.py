@@ -289,5 +289,6 @@ async def _give_up(client: Any) -> None:
     accumulator.fail_all(errors.ProducerClosed())
     await client.client.close()
     if sender is not None:
+        sender.remove_done_callback(client._sender._fail_all)  # done above; it would fail in a way of its own
         sender.cancel()
         await asyncio.wait([sender], timeout=STOP_TIMEOUT_S)
