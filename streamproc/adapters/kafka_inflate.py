@@ -42,7 +42,7 @@ def limit_inflation(limit: int) -> None:
 
 
 def gunzip(data: bytes, limit: int) -> bytes:
-    """Decompresses gzip, which may be several members after each other (RFC 1952). Raises Inflated, zlib.error."""
+    """Decompresses gzip, which may be several members after each other (RFC 1952). Raises Inflated, EOFError, zlib.error."""
     parts: list[bytes] = []
     left = limit + 1
     while data:
@@ -52,7 +52,7 @@ def gunzip(data: bytes, limit: int) -> bytes:
         if left <= 0:
             raise Inflated(limit)
         if not member.eof:
-            raise zlib.error("the compressed data ends too early")
+            raise EOFError("the compressed data ends too early")
         data = member.unused_data.lstrip(b"\0")
     return b"".join(parts)
 
