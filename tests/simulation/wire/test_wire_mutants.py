@@ -37,7 +37,7 @@ def _violations(mutant: Mutant) -> Iterator[tuple[int, int, Violation]]:
         seed += 1
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("mutant", CHOSEN, ids=lambda mutant: mutant.name)
 def test_a_broken_build_is_caught(mutant: Mutant) -> None:
     """By an invariant that it breaks, within some seeds."""
