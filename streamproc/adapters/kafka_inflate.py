@@ -42,7 +42,7 @@ def limit_inflation(limit: int) -> None:
 
 
 def gunzip(data: bytes, limit: int) -> bytes:
-    """Decompresses gzip, which may be several members after each other (RFC 1952). Raises Inflated, EOFError, zlib.error."""
+    """Decompresses gzip, which may be several members in a row (RFC 1952). Raises Inflated, EOFError, zlib.error."""
     parts: list[bytes] = []
     left = limit + 1
     while data:
