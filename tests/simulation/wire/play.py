@@ -550,17 +550,24 @@ def act(
     world = World(story, cluster, oracle, rng)
     oracle.world = world
 
+    raised: list[BaseException] = []
+    """What ends the run whoever judges it: an interrupt, which the loop would take for the error of a callback."""
+
     def judge() -> None:
         oracle.counts["steps"] += 1
         if oracle.counts["steps"] > STEPS_MAX:
-            oracle.fail("DRAINS", "the loop never comes to rest")
-        if oracle.violation is not None:
+            raised.append(Violation("DRAINS", "the loop never comes to rest"))
+        error = raised[0] if raised else oracle.violation
+        if error is not None:
             loop.after_step = None
-            raise oracle.violation
+            raise error
 
     def broken(_: Any, context: dict[str, Any]) -> None:
-        if "future" not in context and context.get("exception") is not None:
-            oracle.fail("CRASH", f"{context['message']}: {context['exception']!r}")
+        error = context.get("exception")
+        if error is not None and not isinstance(error, Exception):
+            raised.append(error)
+        elif "future" not in context and error is not None:
+            oracle.fail("CRASH", f"{context['message']}: {error!r}")
 
     loop.after_step = judge
     loop.set_exception_handler(broken)
