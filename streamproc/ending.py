@@ -178,11 +178,14 @@ def _nothing_known() -> str:
 
 
 def _where() -> str:
-    """Returns where the main thread is, in the innermost function that is not of Python or a library."""
+    """Returns where the main thread is, in the innermost function that is not of Python or a library.
+
+    Reads no file: a thread that never waits lets this one have the interpreter only for moments.
+    """
     frame = sys._current_frames().get(threading.main_thread().ident or 0)
-    stack = traceback.extract_stack(frame)
-    known = [one for one in stack if f"{os.sep}lib{os.sep}python" not in one.filename] or stack
-    return f"at {known[-1].filename}:{known[-1].lineno} in {known[-1].name}"
+    stack = [(one.f_code, line) for one, line in traceback.walk_stack(frame)]
+    code, line = next((one for one in stack if f"{os.sep}lib{os.sep}python" not in one[0].co_filename), stack[0])
+    return f"at {code.co_filename}:{line} in {code.co_name}"
 
 
 def _threads() -> str:

@@ -1,5 +1,6 @@
 """Worker processes with one fate: the parent only watches. When one ends, all are told to drain and end."""
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -10,6 +11,8 @@ from multiprocessing.process import BaseProcess
 from types import FrameType
 
 from streamproc.ending import FAILED, GRACE_EXCEEDED, SIGNALS
+
+log = logging.getLogger("streamproc")
 
 END_S = 0.9
 """What all workers together are given beyond their grace before they are killed, in seconds."""
@@ -35,7 +38,7 @@ def supervise(count: int, work: Callable[[int, Connection], int], grace_s: float
     deadline = time.monotonic() + grace_s + END_S
     first = sorted(workers, key=lambda worker: worker.is_alive())
     signals.tell()
-    late = _end(workers, deadline)
+    late = _end(workers, deadline, grace_s)
     if len(signals.came) > 1:
         return 128 + signals.came[1]
     codes = [GRACE_EXCEEDED if worker in late else worker.exitcode or 0 for worker in first]
@@ -91,12 +94,13 @@ class _Signals:
                 os.kill(worker.pid, number)
 
 
-def _end(workers: Sequence[BaseProcess], deadline: float) -> Sequence[BaseProcess]:
+def _end(workers: Sequence[BaseProcess], deadline: float, grace_s: float) -> Sequence[BaseProcess]:
     """Waits for all, kills those that are late, and returns them."""
     for worker in workers:
         worker.join(max(0.0, deadline - time.monotonic()))
     late = [worker for worker in workers if worker.is_alive()]
     for worker in late:
+        log.error("worker process %s did not end by itself in stream.grace_s = %g and is killed", worker.pid, grace_s)
         worker.kill()
         worker.join()
     return late
