@@ -15,6 +15,7 @@ import aiokafka
 from aiokafka import errors
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.commit import OffsetCommitRequest, OffsetFetchRequest
+from aiokafka.protocol.group import SyncGroupRequest
 from aiokafka.protocol.types import (
     AbstractType,
     Boolean,
@@ -37,6 +38,8 @@ LOST = (22, UNKNOWN_MEMBER_ID, FENCED_INSTANCE_ID)
 """Answers to a member that the group no longer knows: another generation, member or process took its place."""
 NOT_HERE = (14, 15, 16)
 """Answers of a node that is not, or not yet, the group's coordinator."""
+FENCES_MAX = 3
+"""How often a member may be told, before its first generation is stored, that another has its name."""
 ID = "id="
 """What the metadata of a commit begins with: the id of the topic whose records were read."""
 
@@ -69,6 +72,8 @@ class Membership:
         self._tick = tick
         self._fenced = fenced
         self._was_taken = False
+        self._stored_as = ""
+        self._fences = 0
         self._send = self._coordinator._send_req
         self._coordinator._send_req = self._send_and_note
         self._fetcher = client._fetcher
@@ -86,13 +91,32 @@ class Membership:
             raise errors.KafkaError("another member has this one's name")
         began = self._tick()
         response = await self._send(request)
+        if response.API_KEY == HEARTBEAT and response.error_code == NONE and self.held_until < began:
+            if self._coordinator._rejoin_needed_fut.done():
+                return response
+            response.error_code = await self._confirmed()
         if response.API_KEY in (HEARTBEAT, SYNC_GROUP, JOIN_GROUP):
             self._note(response.API_KEY, response.error_code, began)
+            if response.error_code == FENCED_INSTANCE_ID:  # which aiokafka does not know: it is to join again
+                response.error_code = UNKNOWN_MEMBER_ID
         elif response.API_KEY == OFFSET_COMMIT:
             for _, partitions in response.topics:
                 for _, code in partitions:
                     self._note(OFFSET_COMMIT, code, began)
         return response
+
+    async def _confirmed(self) -> int:
+        """Returns the code of a SyncGroup, which repeats the assignment of a member in good standing.
+
+        A coordinator that is loading its groups accepts every heartbeat, so a member that has missed its session must
+        not take one for the news that it is still known. Raises KafkaError where the answer says neither.
+        """
+        of = self._coordinator
+        request = SyncGroupRequest(of.group_id, of.generation, of.member_id, of._group_instance_id, [])
+        code = int((await self._send(request)).error_code)
+        if code not in (NONE, *LOST):
+            self._check(code)
+        return code
 
     def _note(self, kind: int, code: int, began: float) -> None:
         if code in LOST:
@@ -105,19 +129,26 @@ class Membership:
                     )
                 )
             self.held_until = 0.0
+            self._fences += code == FENCED_INSTANCE_ID
         elif kind != OFFSET_COMMIT and (code == NONE or (kind == HEARTBEAT and code == REBALANCE_IN_PROGRESS)):
             self.held_until = max(self.held_until, began + self._session_s)
+            if kind == SYNC_GROUP:
+                self._stored_as, self._fences = self._coordinator.member_id, 0
 
     def _is_taken(self, code: int, began: float) -> bool:
         """Whether the answer means that somebody else has this member's name.
 
         aiokafka sends the name with joins only. A member that heeds its heartbeats and is unknown all the same, out of
-        the blue, was replaced by a namesake.
+        the blue, was replaced by a namesake. One that is fenced need not be: a coordinator stores its members when it
+        answers their SyncGroup, so that one which takes over before may know the name by an earlier member of this
+        very process.
         """
         if not self._instance_id or self._coordinator._closing.done():
             return False
+        if code == FENCED_INSTANCE_ID:
+            return self._coordinator.member_id == self._stored_as or self._fences >= FENCES_MAX
         is_calm = not self._coordinator._rejoin_needed_fut.done() and began < self.held_until
-        return code == FENCED_INSTANCE_ID or (code == UNKNOWN_MEMBER_ID and is_calm)
+        return code == UNKNOWN_MEMBER_ID and is_calm
 
     @property
     def generation(self) -> int:
