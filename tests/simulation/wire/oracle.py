@@ -111,12 +111,16 @@ class Oracle(Watcher):
     # members
 
     def changed(self, group: Group, why: str) -> None:
-        """Notes whose session ended."""
+        """Notes whose session ended, and who is a member again because a coordinator remembers no end."""
+        assert self.world is not None
         member_id, _, what = why.partition(" ")
         if what == "was not heard of in time":
             self.counts["evicted"] += 1
-            assert self.world is not None
             self._evicted.update(one.name for one in self.world.members if one.group_member_id == member_id)
+        elif why.endswith(": it was loaded"):
+            self._evicted.difference_update(
+                one.name for one in self.world.members if one.group_member_id in group.members
+            )
 
     def assigned(self, process: str) -> None:
         """A member was assigned partitions."""
