@@ -3,8 +3,6 @@
 The broker takes a commit from outside only while the group has no members, so neither can hit a running service.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
@@ -12,9 +10,9 @@ import aiokafka
 from aiokafka import errors
 from aiokafka.protocol.fetch import FetchRequest
 
-from streamproc.adapters.kafka_client import KafkaOptions, client_options
+from streamproc.adapters.kafka_client import KafkaOptions
 from streamproc.adapters.kafka_producer import KafkaProducer
-from streamproc.adapters.kafka_tools import partitions_of
+from streamproc.adapters.kafka_tools import outside, partitions_of
 from streamproc.errors import BrokerError, ConfigError
 from streamproc.model import OutRecord, TopicPartition
 
@@ -49,7 +47,7 @@ class Skipped(NamedTuple):
 
 async def set_offset(options: KafkaOptions, partition: TopicPartition, to: Where) -> Moved:
     """Makes the group go on at an offset. Raises ConfigError for an offset the log lacks or a group that runs."""
-    async with _outside(options) as consumer:
+    async with outside(options, options.group_id) as consumer:
         theirs = await _checked(consumer, partition)
         begin, end = await _ends(consumer, theirs)
         after = {"earliest": begin, "latest": end}.get(to, to) if isinstance(to, str) else to
@@ -69,7 +67,7 @@ async def skip(
 
     The group must stand in that batch: what is before it is not left out by the way. Raises ConfigError, BrokerError.
     """
-    async with _outside(options) as consumer:
+    async with outside(options, options.group_id) as consumer:
         theirs = await _checked(consumer, partition)
         before = await consumer.committed(theirs)
         begin, end = await _ends(consumer, theirs)
@@ -89,26 +87,6 @@ async def skip(
         )
         await _commit(consumer, theirs, following)
         return Skipped(*partition, before, following, before, letter)
-
-
-@asynccontextmanager
-async def _outside(options: KafkaOptions) -> AsyncIterator[Any]:
-    """A consumer with the group's name that is no member of it."""
-    consumer = aiokafka.AIOKafkaConsumer(
-        **client_options(options),
-        group_id=options.group_id,
-        enable_auto_commit=False,
-        auto_offset_reset="none",
-        request_timeout_ms=10_000,
-    )
-    try:
-        await consumer.start()
-        yield consumer
-    except errors.KafkaError as error:
-        servers = ", ".join(options.bootstrap_servers)
-        raise BrokerError(f"Kafka at {servers} did not answer as expected: {type(error).__name__}") from error
-    finally:
-        await consumer.stop()
 
 
 async def _checked(consumer: Any, partition: TopicPartition) -> aiokafka.TopicPartition:

@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 import aiokafka
 from aiokafka import errors
 
-from streamproc.adapters.kafka_client import KafkaOptions, client_options
+from streamproc.adapters.kafka_client import KafkaOptions, client_options, unreachable
+from streamproc.adapters.kafka_inflate import Inflated, limit_inflation
 from streamproc.adapters.kafka_producer import KafkaProducer
+from streamproc.adapters.kafka_reach import reach
 from streamproc.errors import BrokerError, ConfigError
 from streamproc.model import Headers, OutRecord, TopicPartition
 
@@ -43,7 +45,7 @@ class PartitionLag(NamedTuple):
 
 async def newest(options: KafkaOptions, topic: str, *, limit: int) -> list[StoredRecord]:
     """The last records of a topic, oldest first. Raises BrokerError, also where there is no such topic."""
-    async with _consumer(options) as consumer:
+    async with outside(options) as consumer:
         partitions = await partitions_of(consumer, topic)
         begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
         starts = {partition: max(begins[partition], ends[partition] - limit) for partition in partitions}
@@ -57,7 +59,7 @@ async def newest(options: KafkaOptions, topic: str, *, limit: int) -> list[Store
 
 async def read_one(options: KafkaOptions, partition: TopicPartition, *, offset: int) -> StoredRecord:
     """The record at an offset. Raises ConfigError when there is none, BrokerError."""
-    async with _consumer(options) as consumer:
+    async with outside(options) as consumer:
         theirs = aiokafka.TopicPartition(*partition)
         if theirs not in await partitions_of(consumer, partition.topic):
             raise ConfigError(f"{partition.topic} has no partition {partition.partition}")
@@ -74,7 +76,7 @@ async def read_one(options: KafkaOptions, partition: TopicPartition, *, offset: 
 
 async def lag(options: KafkaOptions, topics: Sequence[str]) -> list[PartitionLag]:
     """The lag of the group `options.group_id`, per partition. Raises BrokerError."""
-    async with _consumer(options, group_id=options.group_id) as consumer:
+    async with outside(options, group_id=options.group_id) as consumer:
         partitions = [one for topic in topics for one in await partitions_of(consumer, topic)]
         begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
         found = []
@@ -90,7 +92,7 @@ async def count_between(options: KafkaOptions, topics: Sequence[str], *, since: 
 
     Counted from offsets: where a topic is compacted or written in transactions, it is at most so many.
     """
-    async with _consumer(options) as consumer:
+    async with outside(options) as consumer:
         partitions = [one for topic in topics for one in await partitions_of(consumer, topic)]
         ends = await consumer.end_offsets(partitions)
 
@@ -103,7 +105,7 @@ async def count_between(options: KafkaOptions, topics: Sequence[str], *, since: 
 
 async def publish(options: KafkaOptions, topic: str, *, records: Iterable[OutRecord]) -> AsyncIterator[int]:
     """Sends records of one topic; yields how many more were acknowledged. Raises BrokerError."""
-    async with _consumer(options) as consumer:
+    async with outside(options) as consumer:
         await partitions_of(consumer, topic)
     producer = KafkaProducer(options)
     rest = iter(records)
@@ -119,7 +121,13 @@ async def publish(options: KafkaOptions, topic: str, *, records: Iterable[OutRec
 
 
 @asynccontextmanager
-async def _consumer(options: KafkaOptions, group_id: str | None = None) -> AsyncIterator[Any]:
+async def outside(options: KafkaOptions, group_id: str | None = None) -> AsyncIterator[Any]:
+    """A consumer that is no member of the group whose name it has.
+
+    Raises LoginRefused where it is not let in, BrokerError for what else it meets in the block.
+    """
+    await reach(options, within_s=REQUEST_TIMEOUT_MS / 1000)
+    limit_inflation(options.inflated_bytes_max)
     consumer = aiokafka.AIOKafkaConsumer(
         **client_options(options),
         group_id=group_id,
@@ -133,8 +141,9 @@ async def _consumer(options: KafkaOptions, group_id: str | None = None) -> Async
         await consumer.start()
         yield consumer
     except errors.KafkaError as error:
-        servers = ", ".join(options.bootstrap_servers)
-        raise BrokerError(f"Kafka at {servers} did not answer as expected: {type(error).__name__}") from error
+        raise unreachable(options, error) from error
+    except (Inflated, UnicodeDecodeError) as error:
+        raise BrokerError(f"a record cannot be read: {error}") from error
     finally:
         await consumer.stop()
 

@@ -277,3 +277,36 @@ async def test_a_login_that_is_refused_is_not_tried_again(guarded: str, tmp_path
     told = [entry["message"] for entry in running.logged() if entry.get("logger") == "streamproc"]
     assert told[-1] == f"Kafka at {guarded} refuses user 'shop': SaslAuthenticationFailed"
     assert wrong not in running.log.read_text()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["lag"],
+        ["dlq", "ls"],
+        ["dlq", "show", "events.dlq", "0", "0"],
+        ["publish"],
+        ["offsets", "set", "events", "0", "earliest"],
+        ["skip", "events", "0", "0", "--reason", "it is broken"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_command_whose_login_is_refused_says_so(guarded: str, command: list[str]) -> None:
+    """And ends with 2: to try again would not help."""
+    wrong = "canary-of-a-wrong-password"
+    sets = {
+        "kafka.bootstrap_servers": guarded,
+        "kafka.security_protocol": "SASL_PLAINTEXT",
+        "kafka.sasl_mechanism": "PLAIN",
+        "kafka.sasl_username": "shop",
+        "kafka.sasl_password": wrong,
+        "kafka.group_id": "any",
+        "stream.topics": "events",
+    }
+    flags = [word for name, value in sets.items() for word in ("--set", f"{name}={value}")]
+    done = subprocess.run(
+        [sys.executable, "-m", "streamproc", *command, *flags], input="", capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, f"Kafka at {guarded} refuses user 'shop'" in done.stderr) == (2, True), done.stderr
+    assert wrong not in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
