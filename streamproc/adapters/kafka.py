@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from time import perf_counter
 from typing import Any
@@ -81,6 +81,10 @@ class KafkaConsumer:
         self._ids: dict[str, str] = {}
         self._recreated: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._opening: asyncio.Task[None] | None = None
+        self._choosing = asyncio.Lock()
+        self._chosen: tuple[int, dict[Theirs, int]] = (-1, {})
+        """The first starts that this member has chosen as the leader of a generation."""
 
     async def start(self, listener: RebalanceListener) -> None:
         """See the port."""
@@ -137,10 +141,11 @@ class KafkaConsumer:
         if missing:
             raise BrokerError(f"no such topic on the broker: {', '.join(sorted(missing))}; create it first")
 
-    def _in_background(self, work: Any) -> None:
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
@@ -319,6 +324,8 @@ class KafkaConsumer:
     async def revoked(self, partitions: Collection[Theirs]) -> None:
         """Hands a revocation on; called by the client's listener."""
         self._assignments += 1
+        if self._opening is not None:
+            self._opening.cancel()
         if partitions:
             await self._listener.revoked([TopicPartition(*one) for one in partitions])
         self._theirs, self._next, self._ends = {}, {}, {}
@@ -333,20 +340,17 @@ class KafkaConsumer:
         self._theirs = {TopicPartition(*one): one for one in partitions}
         self._next = {}
         self._is_open = False
-        self._in_background(self._open(self._assignments))
+        self._opening = self._in_background(self._open(self._assignments))
 
     async def _open(self, assignment: int) -> None:
         """Settles where each partition of an assignment is read from, until all are or the assignment ends."""
         assert self._membership is not None
         pending, led, generation = set(self._theirs.values()), self._membership.leads(), self._membership.generation
         again_s, self._unopened = OPEN_AGAIN_S, ""
-        chosen: dict[Theirs, int] = {}
         while pending or led:
             starts: dict[Theirs, int] = {}
             try:
-                starts, refused = await self._starts(
-                    pending, led, generation, chosen=chosen, is_reading=bool(self._next)
-                )
+                starts, refused = await self._starts(pending, led, generation, is_reading=bool(self._next))
                 led, problem = frozenset(), "; ".join(sorted({f"{error}" for error in refused.values()}))
             except errors.KafkaError as error:
                 problem = f"{type(error).__name__}: {error}"
@@ -370,16 +374,25 @@ class KafkaConsumer:
         led: Set[str],
         generation: int,
         *,
-        chosen: dict[Theirs, int],
         is_reading: bool,
     ) -> tuple[dict[Theirs, int], dict[Theirs, Exception]]:
         """Returns where the pending partitions start, as far as it is known, and the errors of those that tell none.
 
         A partition starts at the group's commit. The first start is committed as well, by the leader of the group for
         all partitions at once: so no commit means a partition that came later, whoever owns it and whatever was read.
-        What was `chosen` is committed again as it was: an attempt that seemed to fail may still take effect.
+        What was chosen is committed again as it was: an attempt that seemed to fail may still take effect. One task at
+        a time asks, chooses and commits, or a start could be chosen that another task has just committed.
         """
+        async with self._choosing:
+            return await self._ask_or_choose(pending, led, generation, is_reading=is_reading)
+
+    async def _ask_or_choose(
+        self, pending: Set[Theirs], led: Set[str], generation: int, *, is_reading: bool
+    ) -> tuple[dict[Theirs, int], dict[Theirs, Exception]]:
         assert self._membership is not None
+        if self._chosen[0] != generation:
+            self._chosen = (generation, {})
+        _, chosen = self._chosen
         asked = {*pending, *self._partitions_of(led)}
         committed, refused = await self._membership.committed(asked)
         ids = await self._membership.topic_ids({one.topic for one in asked})
@@ -493,7 +506,7 @@ class KafkaConsumer:
         if self._have_changed(ids):
             self._membership.rejoin()
         elif led and self._is_open:
-            await self._starts(frozenset(), led, generation, chosen={}, is_reading=True)
+            await self._starts(frozenset(), led, generation, is_reading=True)
 
     def fail(self, error: BaseException) -> None:
         """Makes the poll that waits raise, or the next one: aiokafka only logs what its listener raises."""

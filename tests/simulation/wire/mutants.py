@@ -199,8 +199,9 @@ _also("forgets_what_came_between_two_runs", "L")
 def chooses_again_after_an_error() -> Iterator[None]:
     """The leader does not remember the starts that it has chosen and could not commit."""
 
-    async def starts(self: KafkaConsumer, *others: Any, chosen: dict[Theirs, int], **named: Any) -> Any:
-        return await _STARTS(self, *others, chosen={}, **named)
+    async def starts(self: KafkaConsumer, *others: Any, **named: Any) -> Any:
+        self._chosen = (-1, {})
+        return await _STARTS(self, *others, **named)
 
     with instead(KafkaConsumer, "_starts", starts):
         yield
