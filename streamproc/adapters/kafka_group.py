@@ -8,6 +8,7 @@ knows topics by name only. All this touches private parts of aiokafka 0.14.
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Set
+from contextlib import suppress
 from io import BytesIO
 from typing import Any, TypeAlias
 
@@ -15,7 +16,7 @@ import aiokafka
 from aiokafka import errors
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.commit import OffsetCommitRequest, OffsetFetchRequest
-from aiokafka.protocol.group import SyncGroupRequest
+from aiokafka.protocol.group import HeartbeatRequest, SyncGroupRequest
 from aiokafka.protocol.types import (
     AbstractType,
     Boolean,
@@ -97,6 +98,9 @@ class Membership:
             response.error_code = await self._confirmed()
         if response.API_KEY in (HEARTBEAT, SYNC_GROUP, JOIN_GROUP):
             self._note(response.API_KEY, response.error_code, began)
+            if response.API_KEY == SYNC_GROUP and response.error_code == NONE and self.held_until < self._tick():
+                with suppress(errors.KafkaError):  # the next one will tell
+                    await self._beat()
             if response.error_code == FENCED_INSTANCE_ID:  # which aiokafka does not know: it is to join again
                 response.error_code = UNKNOWN_MEMBER_ID
         elif response.API_KEY == OFFSET_COMMIT:
@@ -104,6 +108,13 @@ class Membership:
                 for _, code in partitions:
                     self._note(OFFSET_COMMIT, code, began)
         return response
+
+    async def _beat(self) -> None:
+        """Sends a heartbeat out of turn: a join that lasted longer than a session has used up what it brought."""
+        began, of = self._tick(), self._coordinator
+        answer = await self._send(HeartbeatRequest(of.group_id, of.generation, of.member_id))
+        if answer.error_code == NONE and await self._confirmed() == NONE:
+            self._note(HEARTBEAT, NONE, began)
 
     async def _confirmed(self) -> int:
         """Returns the code of a SyncGroup, which repeats the assignment of a member in good standing.
@@ -130,10 +141,10 @@ class Membership:
                 )
             self.held_until = 0.0
             self._fences += code == FENCED_INSTANCE_ID
-        elif kind != OFFSET_COMMIT and (code == NONE or (kind == HEARTBEAT and code == REBALANCE_IN_PROGRESS)):
+        elif kind == SYNC_GROUP and code == NONE:  # which does not begin the session anew
+            self._stored_as, self._fences = self._coordinator.member_id, 0
+        elif (kind, code) in ((JOIN_GROUP, NONE), (HEARTBEAT, NONE), (HEARTBEAT, REBALANCE_IN_PROGRESS)):
             self.held_until = max(self.held_until, began + self._session_s)
-            if kind == SYNC_GROUP:
-                self._stored_as, self._fences = self._coordinator.member_id, 0
 
     def _is_taken(self, code: int, began: float) -> bool:
         """Whether the answer means that somebody else has this member's name.

@@ -9,7 +9,7 @@ from tests.simulation.wire.play import play
 
 SEEDS = int(os.environ.get("STREAMPROC_TEST_WIRE_SEEDS", "150"))
 BLOCK = 15
-ONCE_FAILED = (267, 515, 1629, 2041, 20253, 20813, 22840, 22851)
+ONCE_FAILED = (267, 515, 1629, 2041, 20253, 20813, 22840, 22851, 23796)
 """Seeds beyond those that found a fault each: of starts that were chosen twice, of namesakes, of a session's end."""
 HAPPENS = {
     "records": 10_000,
