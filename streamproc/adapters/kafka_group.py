@@ -92,35 +92,46 @@ class Membership:
             raise errors.KafkaError("another member has this one's name")
         began = self._tick()
         response = await self._send(request)
-        if response.API_KEY == HEARTBEAT and response.error_code == NONE and self.held_until < began:
-            if self._coordinator._rejoin_needed_fut.done():
-                return response
-            response.error_code = await self._confirmed()
-        if response.API_KEY in (HEARTBEAT, SYNC_GROUP, JOIN_GROUP):
+        if response.API_KEY == HEARTBEAT:
+            await self._believe(response, began)
+        elif response.API_KEY in (SYNC_GROUP, JOIN_GROUP):
             self._note(response.API_KEY, response.error_code, began)
-            if response.API_KEY == SYNC_GROUP and response.error_code == NONE and self.held_until < self._tick():
-                with suppress(errors.KafkaError):  # the next one will tell
-                    await self._beat()
-            if response.error_code == FENCED_INSTANCE_ID:  # which aiokafka does not know: it is to join again
-                response.error_code = UNKNOWN_MEMBER_ID
+            if response.API_KEY == SYNC_GROUP and response.error_code == NONE:
+                await self._beat_if_late()
         elif response.API_KEY == OFFSET_COMMIT:
             for _, partitions in response.topics:
                 for _, code in partitions:
                     self._note(OFFSET_COMMIT, code, began)
+        if (
+            getattr(response, "error_code", NONE) == FENCED_INSTANCE_ID
+        ):  # aiokafka does not know it: it is to join again
+            response.error_code = UNKNOWN_MEMBER_ID
         return response
 
-    async def _beat(self) -> None:
-        """Sends a heartbeat out of turn: a join that lasted longer than a session has used up what it brought."""
+    async def _beat_if_late(self) -> None:
+        """Sends a heartbeat out of turn where the join has used up much of the session that it brought."""
         began, of = self._tick(), self._coordinator
-        answer = await self._send(HeartbeatRequest(of.group_id, of.generation, of.member_id))
-        if answer.error_code == NONE and await self._confirmed() == NONE:
-            self._note(HEARTBEAT, NONE, began)
+        if self.held_until - began < self._session_s / 2:
+            with suppress(errors.KafkaError):  # the next one will tell
+                beat = await self._send(HeartbeatRequest(of.group_id, of.generation, of.member_id))
+                await self._believe(beat, began, joins=False)
+
+    async def _believe(self, beat: Any, began: float, *, joins: bool | None = None) -> None:
+        """Takes note of what a heartbeat was answered.
+
+        A coordinator that is loading its groups accepts every heartbeat, so a member that has missed its session must
+        not take one for the news that it is still known: it asks again, unless it is about to join anyway.
+        """
+        if beat.error_code == NONE and self.held_until < began:
+            if self._coordinator._rejoin_needed_fut.done() if joins is None else joins:
+                return
+            beat.error_code = await self._confirmed()
+        self._note(HEARTBEAT, beat.error_code, began)
 
     async def _confirmed(self) -> int:
         """Returns the code of a SyncGroup, which repeats the assignment of a member in good standing.
 
-        A coordinator that is loading its groups accepts every heartbeat, so a member that has missed its session must
-        not take one for the news that it is still known. Raises KafkaError where the answer says neither.
+        Raises KafkaError where the answer says neither.
         """
         of = self._coordinator
         request = SyncGroupRequest(of.group_id, of.generation, of.member_id, of._group_instance_id, [])
