@@ -19,7 +19,7 @@ import aiokafka
 from aiokafka import errors
 from aiokafka.abc import ConsumerRebalanceListener
 
-from streamproc.adapters.kafka_batches import bound, install, merge, past, size_of
+from streamproc.adapters.kafka_batches import install, merge, past, prepare, size_of
 from streamproc.adapters.kafka_client import KafkaOptions, client_options, unreachable
 from streamproc.adapters.kafka_group import ID, Membership, Theirs
 from streamproc.adapters.kafka_inflate import limit_inflation
@@ -179,7 +179,7 @@ class KafkaConsumer:
     async def _read_batches(
         self, wanted: Sequence[Theirs], timeout_s: float, max_bytes: int
     ) -> list[RecordBatch | PartitionStopped]:
-        bound(self._client, max_bytes)
+        prepare(self._client, wanted, max_bytes=max_bytes, now=self._tick())
         found = await self._client.getmany(*wanted, timeout_ms=int(timeout_s * 1000))
         return [item for items in found.values() for item in merge(items, MERGED_RECORDS_MIN)]
 
@@ -347,6 +347,9 @@ class KafkaConsumer:
         assert self._membership is not None
         pending, led, generation = set(self._theirs.values()), self._membership.leads(), self._membership.generation
         again_s, self._unopened = OPEN_AGAIN_S, ""
+        if self._membership.succeeds_leader:  # to join once more makes it the leader in name as well
+            self._membership.rejoin()
+            return
         while pending or led:
             starts: dict[Theirs, int] = {}
             try:
@@ -474,7 +477,7 @@ class KafkaConsumer:
             if not self._theirs:
                 self._client._client.force_metadata_update()
             unseen = [topic for topic in self._stream.topics if not self._client.partitions_for_topic(topic)]
-            if unseen != self._unseen:
+            if unseen != list(self._unseen):
                 log.warning("topics that are gone, or that this user may not see: %s", ", ".join(unseen) or "none now")
                 self._unseen = unseen
             with suppress(errors.KafkaError, TimeoutError):

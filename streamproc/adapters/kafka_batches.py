@@ -11,7 +11,7 @@ caller reads records by the public way.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import aiokafka
@@ -32,13 +32,14 @@ LARGE_BYTES = 2_048
 CONSUMED_WITHIN_S = 0.002
 """How long the next fetch is put off for a partition whose data nobody has asked for yet."""
 SHORT_WAIT_MS = 5
+ASKED_S = 1.0
 OVERHEAD_BYTES = 200
 """What a record holds in memory besides its bytes, about."""
 
 
-def bound(client: aiokafka.AIOKafkaConsumer, max_bytes: int) -> None:
-    """Limits what the next `getmany` of a client takes out of its buffer; the rest stays there."""
-    client._fetcher._records.left = max_bytes
+def prepare(client: aiokafka.AIOKafkaConsumer, wanted: Collection[Any], *, max_bytes: int, now: float) -> None:
+    """Limits what the next `getmany` of a client takes out of its buffer, for `wanted`; the rest stays there."""
+    client._fetcher._records.prepare(wanted, max_bytes, now)
 
 
 def install(client: aiokafka.AIOKafkaConsumer, *, with_keys: bool) -> bool:
@@ -129,12 +130,16 @@ class _Buffer(OrderedDict[Any, Any]):
     """The fetcher's buffer, partition -> result: what is put in gets the iterator below.
 
     A broker answers one fetch at a time, and one with nothing to tell after the longest wait. So that a partition with
-    data is not held up by those without, fetches do not wait while the buffer holds something.
+    data is not held up by those without, fetches do not wait while the buffer holds something that was asked for in the
+    last second or two. What nobody asks for, of a partition that stands, may lie there for hours.
     """
 
     def __init__(self, fetcher: Any, with_keys: bool) -> None:
         super().__init__()
         self.left = 0
+        self._asked: set[Any] = set()
+        self._asked_before: set[Any] = set()
+        self._turns_at = 0.0
         self._fetcher = fetcher
         self._with_keys = with_keys
         self._wait_ms = fetcher._fetch_max_wait_ms
@@ -145,16 +150,27 @@ class _Buffer(OrderedDict[Any, Any]):
             unpacked._records_iterator = _batches(unpacked, self._with_keys)
             result.buffer = self
         super().__setitem__(partition, result)
-        self._fetcher._fetch_max_wait_ms = SHORT_WAIT_MS
+        self._adjust()
 
     def __delitem__(self, partition: Any) -> None:
         super().__delitem__(partition)
-        if not self:
-            self._fetcher._fetch_max_wait_ms = self._wait_ms
+        self._adjust()
 
     def clear(self) -> None:
         super().clear()
-        self._fetcher._fetch_max_wait_ms = self._wait_ms
+        self._adjust()
+
+    def prepare(self, wanted: Collection[Any], max_bytes: int, now: float) -> None:
+        """Begins a poll. `now` in seconds, by any clock."""
+        self.left = max_bytes
+        if now >= self._turns_at:
+            self._asked_before, self._asked, self._turns_at = self._asked, set(), now + ASKED_S
+        self._asked.update(wanted)
+        self._adjust()
+
+    def _adjust(self) -> None:
+        is_wanted = any(one in self._asked or one in self._asked_before for one in self)
+        self._fetcher._fetch_max_wait_ms = SHORT_WAIT_MS if is_wanted else self._wait_ms
 
 
 def _batches(fetched: Any, with_keys: bool) -> Iterator[RecordBatch | PartitionStopped]:

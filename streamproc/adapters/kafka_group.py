@@ -41,6 +41,7 @@ NOT_HERE = (14, 15, 16)
 """Answers of a node that is not, or not yet, the group's coordinator."""
 FENCES_MAX = 3
 """How often a member may be told, before its first generation is stored, that another has its name."""
+UUID_LENGTH = 36
 ID = "id="
 """What the metadata of a commit begins with: the id of the topic whose records were read."""
 
@@ -66,6 +67,7 @@ class Membership:
         fenced: Callable[[ConfigError], None],
     ) -> None:
         self.held_until = 0.0
+        self.succeeds_leader = False
         self._client = client._client
         self._coordinator = client._coordinator
         self._instance_id = instance_id
@@ -96,6 +98,8 @@ class Membership:
             await self._believe(response, began)
         elif response.API_KEY in (SYNC_GROUP, JOIN_GROUP):
             self._note(response.API_KEY, response.error_code, began)
+            if response.API_KEY == JOIN_GROUP:
+                self.succeeds_leader = self._is_successor(response.leader_id, response.member_id)
             if response.API_KEY == SYNC_GROUP and response.error_code == NONE:
                 await self._beat_if_late()
         elif response.API_KEY == OFFSET_COMMIT:
@@ -107,6 +111,15 @@ class Membership:
         ):  # aiokafka does not know it: it is to join again
             response.error_code = UNKNOWN_MEMBER_ID
         return response
+
+    def _is_successor(self, leader_id: str, member_id: str) -> bool:
+        """Whether the leader that a join names is an earlier member of this name.
+
+        A static member that comes back takes its place without a rebalance, and is not told that it leads
+        (KIP-814 tells newer clients).
+        """
+        name, _, rest = leader_id.partition(f"{self._instance_id}-")
+        return bool(self._instance_id and leader_id != member_id and not name and len(rest) == UUID_LENGTH)
 
     async def _beat_if_late(self) -> None:
         """Sends a heartbeat out of turn where the join has used up much of the session that it brought."""

@@ -341,7 +341,7 @@ class Cluster:
             self.watcher.changed(self.groups[name], why)
 
     def _member_id(self, of: str) -> str:
-        return f"{of}-{self.rng.getrandbits(32):08x}"
+        return f"{of}-{self.rng.getrandbits(32):08x}-0000-4000-8000-000000000000"
 
     def commit_offsets(self, group: str, offsets: Mapping[At, tuple[int, str]]) -> None:
         """Commits offsets, past the protocol."""
