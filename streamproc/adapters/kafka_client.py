@@ -1,5 +1,6 @@
 """How every client of this package connects: section `[kafka]` as aiokafka's arguments."""
 
+import re
 import ssl
 from typing import Annotated, Any, Literal
 
@@ -7,6 +8,9 @@ import msgspec
 from msgspec import Meta
 
 from streamproc.errors import BrokerError, ConfigError
+
+_SERVER = re.compile(r"(\[[0-9a-fA-F:.%]+\]|[^\s:@/\[\]]+):(\d{1,5})")
+"""host:port, where an IPv6 address is in brackets."""
 
 
 class KafkaOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -44,6 +48,12 @@ class KafkaOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     ] = True
 
     def __post_init__(self) -> None:
+        for server in self.bootstrap_servers:
+            if "@" in server:  # what stands before it may be a password
+                raise ValueError("bootstrap_servers holds a login: give it as sasl_username and sasl_password")
+            found = _SERVER.fullmatch(server)
+            if found is None or not 0 < int(found[2]) < 65_536:
+                raise ValueError(f"bootstrap_servers: {server!r} is not host:port, as in localhost:9092")
         if self.security_protocol.startswith("SASL") and not self.sasl_username:
             raise ValueError(f"security_protocol = {self.security_protocol} needs sasl_username and sasl_password")
 

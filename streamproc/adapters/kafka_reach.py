@@ -7,7 +7,7 @@ from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.errors import KafkaError
 
 from streamproc.adapters.kafka_client import KafkaOptions, LoginRefused, client_options, unreachable
-from streamproc.errors import BrokerError, ConfigError
+from streamproc.errors import BrokerError
 
 _CONNECTION = ("client_id", "security_protocol", "ssl_", "sasl_")
 """What the names of those options begin with that a connection takes."""
@@ -16,14 +16,9 @@ _CONNECTION = ("client_id", "security_protocol", "ssl_", "sasl_")
 async def reach(options: KafkaOptions, *, within_s: float) -> None:
     """Connects to one of the servers, logs in and hangs up.
 
-    Raises LoginRefused where one does not let this client in, else BrokerError when none answers in time; ConfigError
-    for what is no address.
+    Raises LoginRefused where one does not let this client in, else BrokerError when none answers in time.
     """
-    try:
-        servers = collect_hosts(options.bootstrap_servers)
-    except ValueError:
-        told = ", ".join(options.bootstrap_servers)
-        raise ConfigError(f"kafka.bootstrap_servers: {told!r} is not host:port each, as in localhost:9092") from None
+    servers = collect_hosts(options.bootstrap_servers)
     chosen: dict[str, Any] = {
         name: value for name, value in client_options(options).items() if name.startswith(_CONNECTION)
     }

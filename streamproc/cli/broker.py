@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from streamproc.cli.common import ask_kafka, json_option, print_json
-from streamproc.errors import BrokerError
+from streamproc.errors import BrokerError, ConfigError
 
 if TYPE_CHECKING:
     from streamproc.adapters.broker import Broker
@@ -57,7 +57,8 @@ def broker() -> None:
 def start(port: int, data_dir: Path | None, topics: tuple[str, ...]) -> None:
     """Start the broker and print its address.
 
-    The first start fetches Apache Kafka, 45 MB, into your cache folder. Topics get four partitions.
+    The first start fetches Apache Kafka, 45 MB, into your cache folder. Topics get four partitions. There is one
+    broker for each user: where it runs already, its address is printed.
 
     \b
     Example:
@@ -68,12 +69,23 @@ def start(port: int, data_dir: Path | None, topics: tuple[str, ...]) -> None:
     home = _home()
     with locked(home):
         if (started := load(home)) and started.runs:
+            _check_same(started.broker, port, data_dir)
             click.echo(f"already running as process {started.broker.pid}", err=True)
         else:
             started = _start(home, data_dir or home / "kafka", port)
     if topics:
         _make_topics(started.broker.bootstrap, topics)
     click.echo(started.broker.bootstrap)
+
+
+def _check_same(running: "Broker", port: int, data_dir: Path | None) -> None:
+    """Raises ConfigError where the broker that runs is not the one that was asked for."""
+    is_other_port = port and not running.bootstrap.endswith(f":{port}")
+    if is_other_port or (data_dir and data_dir.resolve() != running.data_dir.resolve()):
+        raise ConfigError(
+            f"another broker runs at {running.bootstrap} as process {running.pid}, with its data in"
+            f" {running.data_dir}: stop it first, by streamproc broker stop"
+        )
 
 
 def _make_topics(bootstrap: str, topics: Sequence[str]) -> None:

@@ -138,6 +138,9 @@ def test_the_commands_start_show_and_stop_one_broker(env: Mapping[str, str]) -> 
         assert "already running" in again.stderr
         assert "created events" in again.stderr
         assert "the topics exist" in command("start", "--topic", "events", env=env).stderr
+        other = command("start", "--data-dir", "elsewhere", "--topic", "orders", env=env)
+        assert (other.returncode, other.stdout) == (2, "")
+        assert f"another broker runs at {shown['bootstrap']}" in other.stderr
     finally:
         stopped = command("stop", env=env)
     assert stopped.stdout == f"stopped the broker at {shown['bootstrap']}, process {shown['pid']}\n"
