@@ -152,12 +152,14 @@ def _letters_are_read(settings: Settings) -> str:
 
 
 def _drains_too_long(settings: Settings) -> str:
-    stream = settings.stream
-    if stream.drain_s + stream.commit_timeout_s < settings.kafka.rebalance_timeout_s:
+    """Until a member joins again it hears of the rebalance, drains, and waits for a commit under way and its own."""
+    stream, kafka = settings.stream, settings.kafka
+    needs_s = min(3.0, kafka.session_timeout_s / 3) + stream.drain_s + 2 * stream.commit_timeout_s
+    if needs_s < kafka.rebalance_timeout_s:
         return ""
     return (
         "the group gives partitions to others before the calls in flight have ended and are committed;"
-        " keep the sum of the first two below the last"
+        f" keep drain_s + 2 * commit_timeout_s + a heartbeat, {needs_s:g} s, below the last"
     )
 
 

@@ -232,10 +232,10 @@ def test_a_secret_file_that_is_missing_or_has_a_rival_is_told(here: Path) -> Non
             "stream.topics = dead and stream.dead_letter_topic = dead: the dead letters of dead would go to dead,",
         ),
         (
-            {"stream.drain_s": 55},
-            "stream.drain_s = 55.0 and stream.commit_timeout_s = 5.0 and kafka.rebalance_timeout_s = 60.0: the group"
-            " gives partitions to others before the calls in flight have ended and are committed; keep the sum of the"
-            " first two below the last (stream.drain_s was set by --set stream.drain_s)",
+            {"stream.drain_s": 47},
+            "stream.drain_s = 47.0 and stream.commit_timeout_s = 5.0 and kafka.rebalance_timeout_s = 60.0: the group"
+            " gives partitions to others before the calls in flight have ended and are committed; keep drain_s + 2 *"
+            " commit_timeout_s + a heartbeat, 60 s, below the last (stream.drain_s was set by --set stream.drain_s)",
         ),
         ({"stream.commit_timeout_s": 50}, "stream.drain_s = 10.0 and stream.commit_timeout_s = 50.0 and kafka"),
         ({"kafka.rebalance_timeout_s": 15}, "(kafka.rebalance_timeout_s was set by --set kafka.rebalance_timeout_s)"),
@@ -255,7 +255,7 @@ def test_settings_that_contradict_each_other_are_refused_together(
     "flags",
     [
         {},
-        {"stream.drain_s": 54.9},
+        {"stream.drain_s": 46.9},
         {"stream.topics": "a.dlq"},
         {"stream.topics": "a,b", "stream.dead_letter_topic": "dead"},
         {"stream.topics": "a,a.dlq", "stream.dead_letter_topic": "{topic}.dead"},
