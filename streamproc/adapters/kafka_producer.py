@@ -98,7 +98,13 @@ class KafkaProducer:
         await asyncio.wait([one.ended for one in sending], timeout=SEND_TIMEOUT_S)
         late = [one for one in sending if not one.ended.done()]
         for one in late:
-            one.end(BrokerError(f"topic {one.record.topic}: no acknowledgement within {SEND_TIMEOUT_S:g} s"))
+            topic = one.record.topic
+            why = (
+                ""
+                if connection.knows(topic)
+                else ", and Kafka tells of no such topic: create it, or let this user see it"
+            )
+            one.end(BrokerError(f"topic {topic}: no acknowledgement within {SEND_TIMEOUT_S:g} s{why}"))
         for task in handing:
             task.cancel()
         if connection.is_broken or any(one.is_out for one in late):
@@ -140,6 +146,10 @@ class _Connection:
         self._client = client
         self._partitioner = DefaultPartitioner()
         self._lines: dict[tuple[str, int], _Line] = {}
+
+    def knows(self, topic: str) -> bool:
+        """Whether the newest metadata tells of a topic."""
+        return bool(self._client.client.cluster.partitions_for_topic(topic))
 
     async def hand_over(self, topic: str, sending: Sequence[_Sending]) -> None:
         """Puts records of one topic into their lines, once its partitions are known."""

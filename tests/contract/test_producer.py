@@ -164,6 +164,7 @@ async def test_a_topic_that_does_not_exist_harms_no_other(bootstrap: str) -> Non
         error, sent = missing.result()
         assert isinstance(error, BrokerError)
         assert not isinstance(error, RecordRefused)
+        assert "Kafka tells of no such topic" in str(error)
         assert sent is None
 
 
@@ -177,6 +178,7 @@ async def test_a_producer_that_cannot_send_is_given_up_whole(bootstrap: str) -> 
         (error,) = await made.producer.send([OutRecord(made.topic, b"x")])
         assert isinstance(error, BrokerError)
         assert not isinstance(error, RecordRefused)
+        assert "Kafka tells of no such topic" in str(error)
     left = asyncio.all_tasks() - before
     if left:
         assert (await asyncio.wait(left, timeout=5))[1] == set()
