@@ -68,6 +68,7 @@ class Membership:
     ) -> None:
         self.held_until = 0.0
         self.succeeds_leader = False
+        self._predecessor = ""
         self._client = client._client
         self._coordinator = client._coordinator
         self._instance_id = instance_id
@@ -100,6 +101,7 @@ class Membership:
             self._note(response.API_KEY, response.error_code, began)
             if response.API_KEY == JOIN_GROUP:
                 self.succeeds_leader = self._is_successor(response.leader_id, response.member_id)
+                self._predecessor = response.leader_id
             if response.API_KEY == SYNC_GROUP and response.error_code == NONE:
                 await self._beat_if_late()
         elif response.API_KEY == OFFSET_COMMIT:
@@ -118,8 +120,10 @@ class Membership:
         A static member that comes back takes its place without a rebalance, and is not told that it leads
         (KIP-814 tells newer clients).
         """
+        if not self._instance_id or leader_id in (member_id, self._predecessor):  # once for each is enough
+            return False
         name, _, rest = leader_id.partition(f"{self._instance_id}-")
-        return bool(self._instance_id and leader_id != member_id and not name and len(rest) == UUID_LENGTH)
+        return not name and len(rest) == UUID_LENGTH
 
     async def _beat_if_late(self) -> None:
         """Sends a heartbeat out of turn where the join has used up much of the session that it brought."""

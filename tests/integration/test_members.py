@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 
 from tests.integration.harness import Service, calls, check_order, publish, until
 from tests.integration.shop import Step
@@ -31,6 +32,25 @@ async def test_two_processes_of_one_name_do_not_throw_each_other_out(
             await publish(bootstrap, topic, [Step("k", n) for n in range(20)])
             await until(lambda: len(calls(tmp_path / "b" / "effects")) == 20, "the later one works")
             assert await second.stop() == 0
+
+
+async def test_a_process_that_comes_back_under_its_name_sees_new_partitions(
+    bootstrap: str, topic: str, admin: AIOKafkaAdminClient, tmp_path: Path
+) -> None:
+    """It takes its place without a rebalance, so nobody tells it that it leads the group, which must look for them."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    settings = {"group": topic, "kafka__instance_id": "shop-1", "kafka__metadata_age_max_s": 1.0}
+    with Service(tmp_path / "a", bootstrap, topic, **settings) as first:
+        await first.ready()
+        first.signal(signal.SIGKILL)
+        await first.exit_code()
+    with Service(tmp_path / "b", bootstrap, topic, **settings) as second:
+        await second.ready()
+        await admin.create_partitions({topic: NewPartitions(6)})
+        await publish(bootstrap, topic, [Step("k", n) for n in range(5)], partition=5)
+        await until(lambda: len(calls(tmp_path / "b" / "effects")) == 5, "the new partition is read")
+        assert await second.stop() == 0
 
 
 async def test_a_process_that_was_stopped_beyond_its_session_begins_nothing_more(
