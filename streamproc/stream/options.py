@@ -55,6 +55,12 @@ class StreamOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     def __post_init__(self) -> None:
         if self.starting_position == "at_timestamp" and self.starting_timestamp is None:
             raise ValueError("starting_position = at_timestamp needs starting_timestamp")
+        for topic in self.topics:
+            if not _TOPIC.fullmatch(topic):
+                raise ValueError(
+                    f"topics: {topic[:300]!r} is no topic name: it may hold letters, digits, dot, dash and _, and be"
+                    " 249 characters long; several are separated by commas"
+                )
         longest = max(self.topics, key=len)
         if not _TOPIC.fullmatch(self.dead_letter_topic.replace("{topic}", longest)):
             raise ValueError(

@@ -265,6 +265,13 @@ def test_settings_that_do_not_contradict_each_other_are_taken(here: Path, flags:
     assert contradictions(load(None, {}, flags=flags).settings) == []
 
 
+@pytest.mark.parametrize("topic", ["my topic", '["a"', "a/b", "x" * 250])
+def test_what_is_no_topic_name_is_told_as_such(topic: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(None, {}, flags={"stream.topics": [topic]})
+    assert f"topics: {topic!r} is no topic name" in str(caught.value)
+
+
 @pytest.mark.parametrize(
     "pattern", ["{topics}.dlq", "{topic", "{}", "{topic!r}", "dead letters", "{topic}" + "x" * 250]
 )
