@@ -133,6 +133,7 @@ def test_fetches_wait_for_data_only_while_nothing_waits_to_be_consumed() -> None
     fetcher = Fetcher()
     buffer = kafka_batches._Buffer(fetcher, False)
     fetched = PartitionRecords(PARTITION, kafka_batches._Log(log(SMALL)), [], BASE, None, None, True, 0)
+    buffer.prepare([PARTITION], 1, 0.0)
     buffer[PARTITION] = result(fetched)
     assert fetcher._fetch_max_wait_ms < 50
     del buffer[PARTITION]
@@ -140,6 +141,19 @@ def test_fetches_wait_for_data_only_while_nothing_waits_to_be_consumed() -> None
     buffer[PARTITION] = result(fetched)
     buffer.clear()
     assert fetcher._fetch_max_wait_ms == 500
+
+
+def test_what_nobody_asks_for_any_more_shortens_no_wait() -> None:
+    fetcher = Fetcher()
+    buffer = kafka_batches._Buffer(fetcher, False)
+    buffer.prepare([PARTITION], 1, 0.0)
+    buffer[PARTITION] = object()
+    buffer.prepare([], 1, 1.5)
+    assert fetcher._fetch_max_wait_ms < 50, "it may be held back for a moment only"
+    buffer.prepare([], 1, 3.0)
+    assert fetcher._fetch_max_wait_ms == 500
+    buffer.prepare([PARTITION], 1, 3.1)
+    assert fetcher._fetch_max_wait_ms < 50
 
 
 @pytest.mark.parametrize(("max_bytes", "taken"), [(1, [1, 0, 0]), (10**9, [3, 1, 1])])

@@ -9,7 +9,7 @@ import pytest
 from streamproc.cli import main
 from tests.unit.cli.conftest import Streamproc
 
-NO_ANSWER = "Kafka at 127.0.0.1:1 did not answer as expected: KafkaConnectionError"
+NO_ANSWER = "Kafka at 127.0.0.1:1 did not answer: ConnectionRefusedError"
 HEAVY = {"aiokafka", "asyncio", "prometheus_client", "starlette", "uvicorn", "rich"}
 
 
