@@ -154,7 +154,7 @@ def _letters_are_read(settings: Settings) -> str:
 def _drains_too_long(settings: Settings) -> str:
     """Until a member joins again it hears of the rebalance, drains, and waits for a commit under way and its own."""
     stream, kafka = settings.stream, settings.kafka
-    needs_s = min(3.0, kafka.session_timeout_s / 3) + stream.drain_s + 2 * stream.commit_timeout_s
+    needs_s = kafka.heartbeat_interval_s + stream.drain_s + 2 * stream.commit_timeout_s
     if needs_s < kafka.rebalance_timeout_s:
         return ""
     return (

@@ -75,7 +75,7 @@ class KafkaConsumer:
         self._suspects: deque[Theirs] = deque()
         self._largest = options.partition_fetch_bytes_max
         self._ends: dict[TopicPartition, tuple[int, float]] = {}
-        self._unseen: Sequence[str] = ()
+        self._unseen: list[str] = []
         self._is_open = False
         self._unopened = ""
         self._ids: dict[str, str] = {}
@@ -84,7 +84,7 @@ class KafkaConsumer:
         self._opening: asyncio.Task[None] | None = None
         self._choosing = asyncio.Lock()
         self._chosen: tuple[int, dict[Theirs, int]] = (-1, {})
-        """The first starts that this member has chosen as the leader of a generation."""
+        """A generation, and the first starts that this member has chosen as its leader."""
 
     async def start(self, listener: RebalanceListener) -> None:
         """See the port."""
@@ -123,7 +123,7 @@ class KafkaConsumer:
             "auto_offset_reset": "none",
             "isolation_level": options.isolation_level,
             "session_timeout_ms": int(options.session_timeout_s * 1000),
-            "heartbeat_interval_ms": int(min(3.0, options.session_timeout_s / 3) * 1000),
+            "heartbeat_interval_ms": int(options.heartbeat_interval_s * 1000),
             # A member waits for its next assignment as long as others take to give theirs up.
             "request_timeout_ms": int(1000 * max(REQUEST_TIMEOUT_S, stream.drain_s + stream.commit_timeout_s + 10)),
             "rebalance_timeout_ms": int(options.rebalance_timeout_s * 1000),
@@ -340,16 +340,16 @@ class KafkaConsumer:
         self._theirs = {TopicPartition(*one): one for one in partitions}
         self._next = {}
         self._is_open = False
-        self._opening = self._in_background(self._open(self._assignments))
+        self._opening = self._in_background(self._open())
 
-    async def _open(self, assignment: int) -> None:
-        """Settles where each partition of an assignment is read from, until all are or the assignment ends."""
+    async def _open(self) -> None:
+        """Settles where each partition of an assignment is read from; cancelled when the assignment ends."""
         assert self._membership is not None
-        pending, led, generation = set(self._theirs.values()), self._membership.leads(), self._membership.generation
-        again_s, self._unopened = OPEN_AGAIN_S, ""
         if self._membership.succeeds_leader:  # to join once more makes it the leader in name as well
             self._membership.rejoin()
             return
+        pending, led, generation = set(self._theirs.values()), self._membership.leads(), self._membership.generation
+        again_s, self._unopened = OPEN_AGAIN_S, ""
         while pending or led:
             starts: dict[Theirs, int] = {}
             try:
@@ -357,8 +357,6 @@ class KafkaConsumer:
                 led, problem = frozenset(), "; ".join(sorted({f"{error}" for error in refused.values()}))
             except errors.KafkaError as error:
                 problem = f"{type(error).__name__}: {error}"
-            if assignment != self._assignments:
-                return
             self._begin(starts)
             pending -= starts.keys()
             if problem and problem != self._unopened:
@@ -367,8 +365,6 @@ class KafkaConsumer:
             if pending or led:
                 await asyncio.sleep(again_s)
                 again_s = min(OPEN_AGAIN_MAX_S, 2 * again_s)
-            if assignment != self._assignments:
-                return
         self._is_open = True
 
     async def _starts(
@@ -477,7 +473,7 @@ class KafkaConsumer:
             if not self._theirs:
                 self._client._client.force_metadata_update()
             unseen = [topic for topic in self._stream.topics if not self._client.partitions_for_topic(topic)]
-            if unseen != list(self._unseen):
+            if unseen != self._unseen:
                 log.warning("topics that are gone, or that this user may not see: %s", ", ".join(unseen) or "none now")
                 self._unseen = unseen
             with suppress(errors.KafkaError, TimeoutError):

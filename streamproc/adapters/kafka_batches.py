@@ -33,12 +33,16 @@ CONSUMED_WITHIN_S = 0.002
 """How long the next fetch is put off for a partition whose data nobody has asked for yet."""
 SHORT_WAIT_MS = 5
 ASKED_S = 1.0
+"""So long, and up to twice as long, a partition counts as wanted after a poll has asked for it."""
 OVERHEAD_BYTES = 200
 """What a record holds in memory besides its bytes, about."""
 
 
 def prepare(client: aiokafka.AIOKafkaConsumer, wanted: Collection[Any], *, max_bytes: int, now: float) -> None:
-    """Limits what the next `getmany` of a client takes out of its buffer, for `wanted`; the rest stays there."""
+    """Begins a poll for `wanted`: its `getmany` takes `max_bytes` out of the client's buffer, the rest stays there.
+
+    `now` is in seconds, by any clock.
+    """
     client._fetcher._records.prepare(wanted, max_bytes, now)
 
 
@@ -161,7 +165,7 @@ class _Buffer(OrderedDict[Any, Any]):
         self._adjust()
 
     def prepare(self, wanted: Collection[Any], max_bytes: int, now: float) -> None:
-        """Begins a poll. `now` in seconds, by any clock."""
+        """Begins a poll, as above."""
         self.left = max_bytes
         if now >= self._turns_at:
             self._asked_before, self._asked, self._turns_at = self._asked, set(), now + ASKED_S

@@ -47,6 +47,11 @@ class KafkaOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         bool, Meta(description="read whole record batches, by private parts of the client; false: record by record")
     ] = True
 
+    @property
+    def heartbeat_interval_s(self) -> float:
+        """How often a member tells its group that it is there."""
+        return min(3.0, self.session_timeout_s / 3)
+
     def __post_init__(self) -> None:
         for server in self.bootstrap_servers:
             if "@" in server:  # what stands before it may be a password

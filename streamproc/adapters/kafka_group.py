@@ -42,6 +42,7 @@ NOT_HERE = (14, 15, 16)
 FENCES_MAX = 3
 """How often a member may be told, before its first generation is stored, that another has its name."""
 UUID_LENGTH = 36
+"""What follows the `instance_id` and a dash in the id of a static member, in characters."""
 ID = "id="
 """What the metadata of a commit begins with: the id of the topic whose records were read."""
 
@@ -54,7 +55,7 @@ class Membership:
 
     `held_until` is the time, by `tick`, until which the group holds its partitions for it: the session after the last
     heartbeat that was answered, counted from when it was sent. `fenced` is told when another process has taken the
-    member's `instance_id`.
+    member's `instance_id`. `succeeds_leader` says that the member leads its group and was not told so.
     """
 
     def __init__(
@@ -108,10 +109,8 @@ class Membership:
             for _, partitions in response.topics:
                 for _, code in partitions:
                     self._note(OFFSET_COMMIT, code, began)
-        if (
-            getattr(response, "error_code", NONE) == FENCED_INSTANCE_ID
-        ):  # aiokafka does not know it: it is to join again
-            response.error_code = UNKNOWN_MEMBER_ID
+        if getattr(response, "error_code", NONE) == FENCED_INSTANCE_ID:
+            response.error_code = UNKNOWN_MEMBER_ID  # the client does not know the other, and is to join again
         return response
 
     def _is_successor(self, leader_id: str, member_id: str) -> bool:
@@ -122,8 +121,8 @@ class Membership:
         """
         if not self._instance_id or leader_id in (member_id, self._predecessor):  # once for each is enough
             return False
-        name, _, rest = leader_id.partition(f"{self._instance_id}-")
-        return not name and len(rest) == UUID_LENGTH
+        prefix = f"{self._instance_id}-"
+        return leader_id.startswith(prefix) and len(leader_id) == len(prefix) + UUID_LENGTH
 
     async def _beat_if_late(self) -> None:
         """Sends a heartbeat out of turn where the join has used up much of the session that it brought."""
@@ -131,16 +130,16 @@ class Membership:
         if self.held_until - began < self._session_s / 2:
             with suppress(errors.KafkaError):  # the next one will tell
                 beat = await self._send(HeartbeatRequest(of.group_id, of.generation, of.member_id))
-                await self._believe(beat, began, joins=False)
+                await self._believe(beat, began)
 
-    async def _believe(self, beat: Any, began: float, *, joins: bool | None = None) -> None:
+    async def _believe(self, beat: Any, began: float) -> None:
         """Takes note of what a heartbeat was answered.
 
         A coordinator that is loading its groups accepts every heartbeat, so a member that has missed its session must
         not take one for the news that it is still known: it asks again, unless it is about to join anyway.
         """
         if beat.error_code == NONE and self.held_until < began:
-            if self._coordinator._rejoin_needed_fut.done() if joins is None else joins:
+            if self._coordinator._rejoin_needed_fut.done():
                 return
             beat.error_code = await self._confirmed()
         self._note(HEARTBEAT, beat.error_code, began)

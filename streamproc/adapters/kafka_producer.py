@@ -98,13 +98,10 @@ class KafkaProducer:
         await asyncio.wait([one.ended for one in sending], timeout=SEND_TIMEOUT_S)
         late = [one for one in sending if not one.ended.done()]
         for one in late:
-            topic = one.record.topic
-            why = (
-                ""
-                if connection.knows(topic)
-                else ", and Kafka tells of no such topic: create it, or let this user see it"
-            )
-            one.end(BrokerError(f"topic {topic}: no acknowledgement within {SEND_TIMEOUT_S:g} s{why}"))
+            told = f"topic {one.record.topic}: no acknowledgement within {SEND_TIMEOUT_S:g} s"
+            if not connection.knows(one.record.topic):
+                told += ", and Kafka tells of no such topic: create it, or let this user see it"
+            one.end(BrokerError(told))
         for task in handing:
             task.cancel()
         if connection.is_broken or any(one.is_out for one in late):

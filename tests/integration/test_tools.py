@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from streamproc.adapters.kafka_client import KafkaOptions
 from streamproc.adapters.kafka_tools import count_between, publish
@@ -25,6 +26,7 @@ class Shell:
         self._sets = ["--set", f"kafka.bootstrap_servers={bootstrap}", "--set", f"stream.topics={topic}"]
         self._sets += ["--set", "kafka.group_id=test"]
         self._folder = folder
+        self.complaint = ""
 
     def __call__(self, *words: str, code: int = 0, stdin: str = "") -> str:
         done = subprocess.run(
@@ -37,6 +39,7 @@ class Shell:
             timeout=60,
         )
         assert done.returncode == code, f"{words}: {done.returncode}\n{done.stdout}{done.stderr}"
+        self.complaint = done.stderr
         return done.stdout
 
 
@@ -69,6 +72,14 @@ def behind(shell: Shell) -> int:
 
 def test_an_offset_that_is_not_there_is_one_sentence(shell: Shell, topic: str) -> None:
     shell("dlq", "show", f"{topic}.dlq", "0", "7", code=2)
+
+
+async def test_a_dead_letter_that_cannot_be_read_is_one_sentence(shell: Shell, bootstrap: str, topic: str) -> None:
+    async with AIOKafkaProducer(bootstrap_servers=bootstrap, compression_type="gzip", max_request_size=2**24) as client:
+        await client.send_and_wait(f"{topic}.dlq", bytes(5_000_000))
+    shell("dlq", "ls", "--set", "kafka.inflated_bytes_max=1000000", code=1)
+    problem = "it inflates to more than kafka.inflated_bytes_max = 1000000 bytes"
+    assert shell.complaint == f"Error: a record cannot be read: {problem}\n"
 
 
 async def test_the_records_of_a_time_are_counted(bootstrap: str, topic: str) -> None:

@@ -26,7 +26,9 @@ def until_told(code):
 
 def start(body: str) -> "subprocess.Popen[str]":
     script = HEAD + textwrap.dedent(body)
-    return subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def workers_of(parent: "subprocess.Popen[str]", count: int) -> list[int]:
@@ -94,6 +96,8 @@ def test_one_deadline_holds_for_all_and_who_is_late_exceeded_its_grace() -> None
         workers = workers_of(parent, 4)
         parent.send_signal(signal.SIGTERM)
         assert parent.wait(30) == 4
+        assert parent.stderr is not None
+        assert parent.stderr.read().count("did not end by itself in stream.grace_s = 0.2 and is killed") == 4
     assert not any(Path(f"/proc/{worker}").exists() for worker in workers)
 
 

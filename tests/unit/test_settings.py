@@ -265,6 +265,25 @@ def test_settings_that_do_not_contradict_each_other_are_taken(here: Path, flags:
     assert contradictions(load(None, {}, flags=flags).settings) == []
 
 
+@pytest.mark.parametrize("server", ["localhost:http", "127.0.0.1:", "[::1]:x", "kafka", "kafka:0", "kafka:99999", ""])
+def test_what_is_no_address_is_a_wrong_setting(server: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load(None, {}, flags={"kafka.bootstrap_servers": [server]})
+    assert f"bootstrap_servers: {server!r} is not host:port, as in localhost:9092" in str(error.value)
+
+
+@pytest.mark.parametrize("server", ["localhost:9092", "10.0.0.1:9092", "[::1]:9092", "kafka-1.example.org:65535"])
+def test_what_is_an_address(server: str) -> None:
+    assert load(None, {}, flags={"kafka.bootstrap_servers": [server]}).settings.kafka.bootstrap_servers == [server]
+
+
+def test_a_login_in_an_address_is_not_printed() -> None:
+    with pytest.raises(ConfigError) as error:
+        load(None, {}, flags={"kafka.bootstrap_servers": ["me:canary@kafka:9092"]})
+    assert "give it as sasl_username and sasl_password" in str(error.value)
+    assert "canary" not in str(error.value)
+
+
 @pytest.mark.parametrize("topic", ["my topic", '["a"', "a/b", "x" * 250])
 def test_what_is_no_topic_name_is_told_as_such(topic: str) -> None:
     with pytest.raises(ConfigError) as caught:

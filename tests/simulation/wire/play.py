@@ -533,10 +533,9 @@ class World:
         if TOPIC in self.cluster.topics:
             at = (TOPIC, self.rng.randrange(len(self.cluster.topics[TOPIC].partitions)))
             log = self.cluster.log(*at)
-            drawn = [record.offset for record in log.records() if self.rng.random() < 0.3]
-            last = max((record.offset for record in log.records()), default=-1)  # it lies in the active segment
-            offsets = [offset for offset in drawn if offset != last]
-            self.cluster.compact(at, offsets, keep_empty=self.rng.random() < 0.5)
+            offsets = [record.offset for record in log.records()]  # the last lies in the active segment, and stays
+            drawn = [offset for offset in offsets if self.rng.random() < 0.3 and offset != offsets[-1]]
+            self.cluster.compact(at, drawn, keep_empty=self.rng.random() < 0.5)
             left = {record.offset for record in log.records()}
             self._lose(at, lambda one: one.offset not in left)
 

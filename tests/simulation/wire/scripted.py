@@ -10,10 +10,10 @@ from tests.simulation.wire.faults import Faults, Rates, Trouble
 from tests.simulation.wire.oracle import GROUP, TOPIC, Oracle
 from tests.simulation.wire.play import World, act
 from tests.simulation.wire.protocol import Api
+from tests.simulation.wire.run import TOLD_LINES
 from tests.simulation.wire.story import Made, Story, Write
 
 Script = Callable[[World], Coroutine[Any, Any, None]]
-TOLD_LINES = 150
 STORY = Story(
     seed=0,
     theme="scripted",

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from streamproc.core.engine import STOPPED_AGAIN_S
-from tests.simulation.wire import broken
+from tests.simulation.wire import mutants_scripted as broken
 from tests.simulation.wire.faults import Trouble
 from tests.simulation.wire.mutants import MUTANTS, Install
 from tests.simulation.wire.oracle import DEAD, GROUP, TOPIC
