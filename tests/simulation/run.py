@@ -59,16 +59,18 @@ def simulate(seed: int, *, verbose: bool = False) -> tuple[Counts, list[str]]:
     world = World(draw(seed), lambda: EPOCH + loop.time(), verbose=verbose)
     loop.state = State(world.book)
     loop.world = world
+    book = world.book
     try:
         loop.run_until_complete(_play(world))
     except Violation as violation:
-        violation.add_note("\n".join([*world.book.told, f"replay: python -m tests.simulation --seed {seed} --verbose"]))
+        violation.add_note("\n".join([*book.told, f"replay: python -m tests.simulation --seed {seed} --verbose"]))
         raise
     finally:
         loop.world = None
         _wind_up(loop)
+        _let_go(world)
         logging.disable(logging.NOTSET)
-    return world.book.counts, world.book.told
+    return book.counts, book.told
 
 
 def _wind_up(loop: StepLoop) -> None:
@@ -80,6 +82,12 @@ def _wind_up(loop: StepLoop) -> None:
             task.cancel()
         loop.run_until_complete(asyncio.wait(left, timeout=1.0))
     loop.close()
+
+
+def _let_go(world: World) -> None:
+    """Empties the world: contexts of calls hold it, and the garbage collector does not look into contexts."""
+    for one in (*world.members, world):
+        vars(one).clear()
 
 
 async def _play(world: World) -> None:

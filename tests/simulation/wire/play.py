@@ -69,6 +69,21 @@ class Watching(NoObserver):
             self._oracle.all_drained = False
 
 
+def _now() -> float:
+    """Returns seconds since 1970.
+
+    Contexts of calls hold the clocks, and the collector does not look into contexts: these hold nothing themselves.
+    """
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, WireLoop)
+    return loop.now()
+
+
+def _tick() -> float:
+    """Returns seconds, from 1 on."""
+    return 1 + asyncio.get_running_loop().time()
+
+
 class Member:
     """A process that runs a pipeline, and starts it again when it ends with an error that may pass."""
 
@@ -127,9 +142,9 @@ class Member:
         return f"{self.name}.{self._tries}"
 
     def _pipeline(self, producer: KafkaProducer) -> Pipeline:
-        world, loop = self.world, self.world.cluster.loop
+        world = self.world
         options = world.options_of(self)
-        consumer = self._consumer = KafkaConsumer(options, world.stream, tick=world.tick)
+        consumer = self._consumer = KafkaConsumer(options, world.stream, tick=_tick)
         rewind = consumer._rewind
 
         def counted() -> None:
@@ -143,10 +158,10 @@ class Member:
             observer=Watching(world.oracle),
             services=None,
             group=GROUP,
-            now=loop.now,
+            now=_now,
             draw=world.rng.random,
-            tick=world.tick,
-            wall=loop.now,
+            tick=_tick,
+            wall=_now,
         )
         pipeline = Pipeline(self._functions(), world.stream, around)
         sound = pipeline.assigned
@@ -256,10 +271,6 @@ class World:
             drain_s=DRAIN_S,
             partition_records_max=story.partition_records_max,
         )
-
-    def tick(self) -> float:
-        """Seconds, from 1 on."""
-        return 1 + self.cluster.now()
 
     def next_call(self) -> int:
         """Returns the number of a new call of a function."""
