@@ -1,12 +1,14 @@
 """What tests share: a real Apache Kafka, PostgreSQL and S3 server for the whole run, started when first asked for."""
 
+import asyncio
 import gc
 import os
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+import uvloop
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from streamproc.adapters.broker import start_broker
@@ -20,6 +22,11 @@ gc.disable()
 def pytest_collection_finish() -> None:
     """All test modules are parsed."""
     gc.enable()
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Tests run on the loop that the service runs on: its transports fail in their own way."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture(scope="session")

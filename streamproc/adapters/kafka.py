@@ -469,6 +469,7 @@ class KafkaConsumer:
         ends_at = ids_at = 0.0
         while True:
             await asyncio.sleep(LOOK_S)
+            self._check_client()
             now = self._tick()
             if not self._theirs:
                 self._client._client.force_metadata_update()
@@ -483,6 +484,14 @@ class KafkaConsumer:
                 if now >= ids_at:
                     ids_at = now + self._options.metadata_age_max_s
                     await self._look_for_other_topics()
+
+    def _check_client(self) -> None:
+        """Raises BrokerError when a task that the client lives by has ended, of which it tells nobody."""
+        client = self._client
+        for task in (client._client._sync_task, client._fetcher._fetch_task):
+            if task.done():
+                error = None if task.cancelled() else task.exception()
+                raise BrokerError(f"the Kafka client broke: {error!r} ended {task.get_coro().__name__}")
 
     async def _ask_for_ends(self) -> None:
         heard = time.time()

@@ -1,13 +1,35 @@
 """How every client of this package connects: section `[kafka]` as aiokafka's arguments."""
 
+import functools
 import re
 import ssl
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import msgspec
+from aiokafka import errors
+from aiokafka.conn import AIOKafkaConnection, CloseReason
 from msgspec import Meta
 
 from streamproc.errors import BrokerError, ConfigError
+
+
+def _closed_is_broken(write: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(write)
+    def wrapped(self: AIOKafkaConnection, *arguments: Any, **named: Any) -> Any:
+        try:
+            return write(self, *arguments, **named)
+        except RuntimeError as error:
+            self.close(reason=CloseReason.CONNECTION_BROKEN)
+            raise errors.KafkaConnectionError(f"Connection at {self.host}:{self.port} broken: {error}") from error
+
+    return wrapped
+
+
+# A closed transport of uvloop raises RuntimeError. The client expects OSError, and a task of it that met the other
+# ended: the client never learned of a broker again, and nothing was read (aio-libs/aiokafka#1038).
+AIOKafkaConnection.send = _closed_is_broken(AIOKafkaConnection.send)
+AIOKafkaConnection._send_sasl_token = _closed_is_broken(AIOKafkaConnection._send_sasl_token)
 
 _SERVER = re.compile(r"(\[[0-9a-fA-F:.%]+\]|[^\s:@/\[\]]+):(\d{1,5})")
 """host:port, where an IPv6 address is in brackets."""

@@ -136,13 +136,22 @@ class _Sending:
 
 
 class _Connection:
-    """A client and the lines of the partitions it sends to. `is_broken` once its sequence numbers are in doubt."""
+    """A client and the lines of the partitions it sends to."""
 
     def __init__(self, client: Any) -> None:
-        self.is_broken = False
+        self._is_in_doubt = False
         self._client = client
         self._partitioner = DefaultPartitioner()
         self._lines: dict[tuple[str, int], _Line] = {}
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether its sequence numbers are in doubt, or it has ceased to ask for metadata."""
+        return self._is_in_doubt or bool(self._client.client._sync_task.done())
+
+    def break_off(self) -> None:
+        """Puts its sequence numbers in doubt."""
+        self._is_in_doubt = True
 
     def knows(self, topic: str) -> bool:
         """Whether the newest metadata tells of a topic."""
@@ -257,7 +266,7 @@ class _Line:
             self._client._txn_manager.increment_sequence_number(self._partition, -len(out))
             return _told(error, topic)
         except Exception as error:
-            self._connection.is_broken = True
+            self._connection.break_off()
             return _told(error, topic)
         return None
 

@@ -59,9 +59,14 @@ def _check_address(url: str) -> None:
         parts = urlsplit(url)
     except ValueError:  # its text may quote the address, and so a password
         raise ConfigError("store.url is no address of PostgreSQL: write postgresql://user@host/database") from None
-    user = parts.netloc.rpartition("@")[0]
-    if user.partition(":")[2] or parse_qs(parts.query).keys() & {"password", "sslpassword"}:
+    user, _, hosts = parts.netloc.rpartition("@")
+    query = parse_qs(parts.query)
+    if user.partition(":")[2] or query.keys() & {"password", "sslpassword"}:
         raise ConfigError("store.url must not hold a password, which everybody could read: set store.password_file")
+    ports = [host.rpartition(":")[2] for host in hosts.split(",")] + ",".join(query.get("port", ())).split(",")
+    for port in ports:
+        if port.isdecimal() and not 0 < int(port) < 65_536:  # uvloop would take what is left of it
+            raise ConfigError(f"store.url: {port} is no port: give one from 1 to 65535")
 
 
 def _host(url: str) -> str:

@@ -35,6 +35,13 @@ def fences_before_it_drains() -> Iterator[None]:
 
 
 @contextmanager
+def never_looks_at_its_client() -> Iterator[None]:
+    """A member takes it that the tasks of its client live as long as it does."""
+    with instead(KafkaConsumer, "_check_client", lambda self: None):
+        yield
+
+
+@contextmanager
 def drains_without_end() -> Iterator[None]:
     """A member gives its partitions up when all its calls have ended, and not before."""
     sound = Pipeline._give_up

@@ -52,8 +52,9 @@ class Connection(asyncio.Transport):
     # the client's end
 
     def write(self, data: Any) -> None:
+        """Sends. Raises RuntimeError when closed, as uvloop's transports do, and asyncio's do not."""
         if self._is_closing:
-            return
+            raise RuntimeError("the handler is closed")
         sent = self._sent
         sent += data
         while len(sent) >= 4 and len(sent) >= (size := 4 + int.from_bytes(sent[:4])):
@@ -145,7 +146,7 @@ class Connection(asyncio.Transport):
             return
         if frame is None:
             self._is_closing = True
-            self._lost(ConnectionResetError("connection reset by peer"))
+            self._loop.call_soon(self._lost, ConnectionResetError("connection reset by peer"))
         else:
             self._protocol.data_received(frame)
 

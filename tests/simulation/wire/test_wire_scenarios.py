@@ -7,6 +7,7 @@ end of this file stand the broken builds that have these faults, and each is cau
 import asyncio
 from collections.abc import Callable, Mapping
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -315,6 +316,31 @@ def test_what_was_written_in_an_outage_is_read_after_it(how: str, record_batches
     assert oracle.counts["restarts"] == 0
 
 
+# a task of the client ends, of which it tells nobody
+
+
+TASKS = ("_client._sync_task", "_fetcher._fetch_task")
+
+
+async def loses_a_task(world: World, task: str) -> None:
+    world.join()
+    await write(world, *["good"] * 10)
+    await rest(world)
+    consumer = world.members[0]._consumer
+    assert consumer is not None
+    attrgetter(task)(consumer._client).cancel()
+    await asyncio.sleep(5.0)
+    assert world.oracle.counts["restarts"] == 1, "it goes on without the task"
+    await write(world, *["good"] * 10)
+    await rest(world)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_client_that_lost_a_task_is_replaced(task: str) -> None:
+    """Whatever ended it: nothing would be read any more, and nobody told."""
+    scenario(partial(loses_a_task, task=task))
+
+
 # 21: an offset that is gone from the log
 
 
@@ -452,6 +478,7 @@ CAUGHT: list[tuple[Install, Script, Changes, str]] = [
     (broken.takes_no_answer_for_an_acknowledgement, partial(loses_its_coordinator, stops=False), MOVED, "committed up"),
     (broken.forgets_a_partition_that_was_silent, partial(is_cut_off, how="stopped"), TWO, "is not settled"),
     (broken.opens_a_partition_only_once, partial(is_cut_off, how="opening"), TWO, "opening"),
+    *((broken.never_looks_at_its_client, partial(loses_a_task, task=task), {}, "without the task") for task in TASKS),
     (broken.goes_on_where_the_log_begins, partial(finds_its_offset_gone, away=True), TWO, "offset_out_of_range"),
     (BROKEN["commits_without_the_topic"], partial(finds_another_topic, away=True), {}, "is not settled"),
     (BROKEN["commits_without_the_topic"], partial(finds_another_topic, away=False), {}, "is not settled"),
