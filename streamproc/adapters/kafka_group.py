@@ -5,6 +5,7 @@ aiokafka asks for one partition at a time, takes some errors for "no offset", sa
 knows topics by name only. All this touches private parts of aiokafka 0.14.
 """
 
+import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Set
@@ -16,7 +17,7 @@ import aiokafka
 from aiokafka import errors
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.commit import OffsetCommitRequest, OffsetFetchRequest
-from aiokafka.protocol.group import HeartbeatRequest, SyncGroupRequest
+from aiokafka.protocol.group import HeartbeatRequest, LeaveGroupRequest, SyncGroupRequest
 from aiokafka.protocol.types import (
     AbstractType,
     Boolean,
@@ -69,6 +70,7 @@ class Membership:
     ) -> None:
         self.held_until = 0.0
         self.succeeds_leader = False
+        self._is_leader = False
         self._predecessor = ""
         self._client = client._client
         self._coordinator = client._coordinator
@@ -95,12 +97,16 @@ class Membership:
         if self._was_taken:  # the client would join again, and throw out the one that took the name
             raise errors.KafkaError("another member has this one's name")
         began = self._tick()
-        response = await self._send(request)
+        if request.API_KEY in (JOIN_GROUP, SYNC_GROUP):
+            response = await self._send_unless_it_ends(request)
+        else:
+            response = await self._send(request)
         if response.API_KEY == HEARTBEAT:
             await self._believe(response, began)
         elif response.API_KEY in (SYNC_GROUP, JOIN_GROUP):
             self._note(response.API_KEY, response.error_code, began)
             if response.API_KEY == JOIN_GROUP:
+                self._is_leader = response.error_code == NONE and response.leader_id == response.member_id
                 self.succeeds_leader = self._is_successor(response.leader_id, response.member_id)
                 self._predecessor = response.leader_id
             if response.API_KEY == SYNC_GROUP and response.error_code == NONE:
@@ -112,6 +118,27 @@ class Membership:
         if getattr(response, "error_code", NONE) == FENCED_INSTANCE_ID:
             response.error_code = UNKNOWN_MEMBER_ID  # the client does not know the other, and is to join again
         return response
+
+    async def _send_unless_it_ends(self, request: Any) -> Any:
+        """Sends what the coordinator answers once all others of the group have come.
+
+        A member that is told to end meanwhile leaves: the group would give it partitions that nobody reads.
+        """
+        of = self._coordinator
+        node, sending = of.coordinator_id, asyncio.ensure_future(self._send(request))
+        try:
+            await asyncio.wait([sending, of._closing], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not sending.done():
+                sending.cancel()
+        if sending.done():
+            return sending.result()
+        if of.member_id and not self._instance_id:
+            leave = LeaveGroupRequest(of.group_id, of.member_id)
+            with suppress(errors.KafkaError):  # by the other connection, which does not wait for the answer, too
+                await self._client.send(node, leave)
+        of.reset_generation()
+        raise errors.KafkaError("it ends, and waits for its group no more")
 
     def _is_successor(self, leader_id: str, member_id: str) -> bool:
         """Whether the leader that a join names is an earlier member of this name.
@@ -194,8 +221,11 @@ class Membership:
         return int(self._coordinator.generation)
 
     def leads(self) -> Set[str]:
-        """Returns the topics of the whole group where this member leads it, else nothing."""
-        return frozenset(self._coordinator._group_subscription or ())
+        """Returns the topics of the whole group where this member leads it, else nothing.
+
+        The client keeps the topics where it led a generation before, and its next join named another.
+        """
+        return frozenset((self._is_leader and self._coordinator._group_subscription) or ())
 
     def rejoin(self) -> None:
         """Asks for a rebalance."""

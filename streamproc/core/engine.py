@@ -92,8 +92,7 @@ class Engine:
             if ledger is None or partition in self._draining:
                 continue
             self._draining.add(partition)
-            begun = [ledger.horizon(), self._letters.horizon(partition)]
-            beyond = max(*begun, *(f.queue.horizon(partition) for f in self.functions))
+            beyond = max(self._finished(ledger), *(f.queue.horizon(partition) for f in self.functions))
             self._letters.drop(partition, beyond)
             for function in self.functions:
                 function.drop(partition, beyond)
@@ -105,6 +104,15 @@ class Engine:
             for partition in partitions
             if partition in self.ledgers
         )
+
+    def _finished(self, ledger: Ledger) -> int:
+        """One more than the highest offset of which a call has ended, or a dead letter is being sent."""
+        return max(ledger.horizon(), self._letters.horizon(ledger.partition))
+
+    def finished(self, partitions: Iterable[TopicPartition]) -> dict[Ledger, int]:
+        """One more than the highest offset of which a call has ended, for each of these partitions."""
+        ledgers = (self.ledgers[partition] for partition in partitions if partition in self.ledgers)
+        return {ledger: self._finished(ledger) for ledger in ledgers}
 
     def cease(self, partitions: Iterable[TopicPartition]) -> None:
         """Ends a drain: nothing of these partitions begins any more, so that what is finished can be committed."""

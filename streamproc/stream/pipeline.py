@@ -21,6 +21,7 @@ from typing import Any
 from streamproc.app import Stream
 from streamproc.context import CallLimits, Clocks, Run
 from streamproc.core.engine import Engine
+from streamproc.core.ledger import Ledger
 from streamproc.core.plan import Limits
 from streamproc.errors import BrokerError, ConfigError, StoreError
 from streamproc.model import Reason, RecordBatch, Snapshot, TopicPartition
@@ -36,6 +37,8 @@ from streamproc.stream.source import Source
 log = logging.getLogger(__name__)
 
 DRAIN_TICK_S = 0.005
+TOLD_MAX = 10
+"""Partitions that one line of the log names."""
 WATCH_S = 0.1
 
 
@@ -206,10 +209,25 @@ class Pipeline:
             if not self._holds_partitions():  # they may be another member's by now: only what has begun may end
                 self.engine.cease(partitions)
             await asyncio.sleep(DRAIN_TICK_S)
+        finished = self.engine.finished(partitions)
         self.engine.cease(partitions)
         await self._settler.finish(partitions)
+        self._tell_repeats(finished)
         self.engine.revoke(partitions)
         return not busy
+
+    def _tell_repeats(self, finished: Mapping[Ledger, int]) -> None:
+        """Says which records are handled again, because neither a commit nor a dead letter could be written."""
+        again = [
+            f"{one.partition.topic}/{one.partition.partition} from {one.committed} to {end - 1}"
+            for one, end in finished.items()
+            if one.open and end > one.committed
+        ]
+        if again:
+            told = sorted(again)[:TOLD_MAX]
+            if len(again) > TOLD_MAX:
+                told.append(f"and {len(again) - TOLD_MAX} more partitions")
+            log.warning("finished records could not be committed, and are handled again: %s", ", ".join(told))
 
     def _log_failure(self, function: str, error: BaseException) -> None:
         now = self._around.now()

@@ -16,6 +16,7 @@ import pytest
 from streamproc.core.engine import STOPPED_AGAIN_S
 from tests.simulation.wire import mutants_scripted as broken
 from tests.simulation.wire.faults import Trouble
+from tests.simulation.wire.groups import State
 from tests.simulation.wire.mutants import MUTANTS, Install
 from tests.simulation.wire.oracle import DEAD, GROUP, TOPIC
 from tests.simulation.wire.play import SESSION_S, World
@@ -339,6 +340,36 @@ async def loses_a_task(world: World, task: str) -> None:
 def test_a_client_that_lost_a_task_is_replaced(task: str) -> None:
     """Whatever ended it: nothing would be read any more, and nobody told."""
     scenario(partial(loses_a_task, task=task))
+
+
+# a member that is told to end while it waits in a join
+
+
+async def leaves_a_join(world: World, *, has_joined: bool) -> None:
+    """One member is at work and holds the rebalance up; another leaves: the one that comes, or one that was there."""
+    world.join()
+    await world.until(lambda: reads(world) == 2)
+    if has_joined:
+        world.join()
+        await world.until(lambda: reads(world) == reads(world, 1) == 1)
+    world.join()
+    await world.until(lambda: world.cluster.group(GROUP).state is State.PREPARING)
+    await write(world, "stuck", partition=0)
+    await asyncio.sleep(2.5 if has_joined else 1.0)
+    leaving = next(member for number, member in enumerate(world.members) if not reads(world, number))
+    assert (leaving is world.members[-1]) is not has_joined
+    began = world.cluster.now()
+    await leaving.leave()
+    await world.until(leaving.task.done)
+    assert world.cluster.now() - began < 1.0
+    assert len(world.cluster.groups[GROUP].members) == len(world.members) - 1
+    await rest(world)
+
+
+@pytest.mark.parametrize("has_joined", [False, True], ids=["first", "again"])
+def test_a_member_that_waits_in_a_join_leaves_at_once(has_joined: bool) -> None:
+    """Else the group gives it partitions that nobody reads until its session ends."""
+    scenario(partial(leaves_a_join, has_joined=has_joined), partitions=2)
 
 
 # 21: an offset that is gone from the log

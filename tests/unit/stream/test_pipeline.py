@@ -1,15 +1,15 @@
 """How a pipeline begins, gives up partitions, and ends."""
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pytest
 
 from streamproc import Reject, Stream
-from streamproc.adapters.memory import MemoryConsumer
+from streamproc.adapters.memory import Faults, MemoryConsumer
 from streamproc.errors import BrokerError, ConfigError
-from streamproc.model import PartitionStopped, RecordBatch, TopicPartition
+from streamproc.model import OutRecord, PartitionStopped, RecordBatch, TopicPartition
 from streamproc.stream.source import KEEPALIVE_S
 from tests.unit.stream.rig import P0, Ping, Rig, rig, virtual
 
@@ -57,6 +57,34 @@ async def test_what_runs_over_the_grace_is_delivered_again() -> None:
         assert not await made.pipeline.stop(3.0)
         await made.running
         assert made.committed == 1
+
+
+class Away(Faults):
+    """Kafka takes no commit, and no dead letter."""
+
+    async def before_commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        raise BrokerError("away")
+
+    async def before_send(self, record: OutRecord) -> BrokerError | None:
+        return BrokerError("away")
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["commits", "dead letters"])
+def test_the_end_tells_what_is_handled_again(fails: bool, caplog: pytest.LogCaptureFixture) -> None:
+    async def handler(event: Ping, ctx: Any) -> Reject | None:
+        return Reject("refused", "") if fails else None
+
+    @virtual
+    async def played() -> None:
+        async with rig(Stream(Ping, handler), faults=Away()) as made:
+            made.put(0, 1, 2)
+            await asyncio.sleep(5.0)
+            await made.pipeline.stop(1.0)
+            await made.running
+
+    played()
+    told = [one.getMessage() for one in caplog.records if "handled again" in one.getMessage()]
+    assert told == ["finished records could not be committed, and are handled again: events/0 from 0 to 2"]
 
 
 @virtual
