@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from streamproc.errors import ConfigError
+from streamproc.handler import check_handler
 from streamproc.limits import HTTP_LIMITS, STREAM_LIMITS, check_limits
 from streamproc.model import Event
 from streamproc.ports import Firings, Outbox
@@ -55,6 +56,7 @@ class Stream:
             object.__setattr__(self, "name", getattr(self.handler, "__name__", ""))
         self._check_target()
         self._check_options()
+        check_handler(self.name, self.handler, self.event, batched=self.batch_size is not None)
 
     def _check_target(self) -> None:
         if not (isinstance(self.event, type) and issubclass(self.event, Event)):
@@ -199,8 +201,13 @@ class App:
     migrations: Path | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.functions, Sequence):
+            raise ConfigError(f"App: functions={self.functions!r} is no list")
         if not self.functions:
             raise ConfigError("App: the list of functions is empty")
+        for part in ("services", "outbox", "firings"):
+            if not callable(getattr(self, part) or _no_services):
+                raise ConfigError(f"App: {part}={getattr(self, part)!r} is no function")
         names: set[str] = set()
         for function in self.functions:
             if not isinstance(function, Function):
@@ -216,6 +223,12 @@ class App:
     def _check_event_types(self) -> None:
         types: dict[str, type[Event]] = {}
         for function in self.stream_functions:
+            if not isinstance(function.event.__struct_config__.tag, str):
+                raise ConfigError(f"App: the tag of {function.event.__name__} must be a string")
+            try:
+                msgspec.json.Decoder(function.event)
+            except Exception as error:
+                raise ConfigError(f"App: no {function.event.__name__} can be read from JSON: {error}") from None
             if types.setdefault(function.event_type, function.event) is not function.event:
                 raise ConfigError(f"App: two event classes have the type {function.event_type!r}")
             if not re.fullmatch(r"[\x21-\x7e]{1,200}", function.event_type):

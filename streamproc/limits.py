@@ -30,9 +30,15 @@ HTTP_LIMITS: Limits = MappingProxyType(
 )
 
 
+_WHOLE = frozenset({"batch_size", "concurrency", "max_retry_attempts", "body_bytes_max"})
+
+
 def check_limits(function: Any, limits: Limits) -> None:
     """Raises ConfigError for the first option of a function, of those it has, that is outside of its limits."""
     for option, (low, high) in limits.items():
         value = getattr(function, option, None)
+        kinds = int if option in _WHOLE else int | float
+        if value is not None and (isinstance(value, bool) or not isinstance(value, kinds)):
+            raise ConfigError(f"{function.name}: {option}={value!r} is no {'whole ' * (option in _WHOLE)}number")
         if value is not None and not low <= value <= high:
             raise ConfigError(f"{function.name}: {option}={value} is outside {low:g} to {high:g}")

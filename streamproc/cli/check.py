@@ -32,19 +32,21 @@ def check(*, target: Target, source: Source, as_json: bool) -> None:
 
     Each is shown with the options it runs with, those of the settings included.
 
-    Everything that is wrong is reported together, with exit code 2.
+    What is wrong with the settings and with the app is reported together, with exit code 2.
 
     \b
     Example:
       streamproc check handlers.app:app
     """
+    from streamproc.checks import check_start
+
     problems: list[str] = []
     loaded = _attempt(problems, source.load)
     app = _attempt(problems, target.load)
     if loaded is not None and app is not None:
         declared, settings = app, loaded.settings
         app = _attempt(problems, lambda: declared.with_options(settings.functions))
-        _attempt(problems, lambda: declared.check_topics(settings.stream.topics))
+        _attempt(problems, lambda: check_start(declared, settings, None))
         for function in declared.http_functions:
             _attempt(problems, partial(_check_signature, function))
     if problems or app is None or loaded is None:

@@ -74,6 +74,10 @@ class Target:
         from streamproc.app import App
 
         module_name, colon, attribute = self.name.partition(":")
+        if "/" in module_name or module_name.endswith(".py"):
+            raise ConfigError(
+                f"{self.name!r}: name the module, not its file, as in shop:app, and its folder by --app-dir"
+            )
         if not (colon and module_name and attribute):
             raise ConfigError(f"{self.name!r} names no app: write MODULE:ATTRIBUTE, as in handlers.app:app")
         module = _import(module_name, self.folder)
@@ -121,11 +125,13 @@ def _import(name: str, app_dir: str) -> Any:
         raise ConfigError(f"{name} cannot be imported: it needs {missing!r}, which is not installed") from error
     except StreamprocError as error:
         raise ConfigError(f"{name}: {error}") from error
+    except SystemExit as error:
+        raise ConfigError(f"{name} cannot be imported: it ends Python, by sys.exit say{_line(error)}") from error
     except Exception as error:
         raise ConfigError(f"{name} cannot be imported: {type(error).__name__}: {error}{_line(error)}") from error
 
 
-def _line(error: Exception) -> str:
+def _line(error: BaseException) -> str:
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from streamproc.errors import ConfigError
+from streamproc.handler import check_handler
 from streamproc.limits import STREAM_LIMITS, check_limits
 from streamproc.model import Event
 from streamproc.schedule import cron
@@ -67,3 +68,4 @@ class Schedule:
         check_limits(self, STREAM_LIMITS)
         made = msgspec.defstruct("TaskDue", [], bases=(TaskDue,), tag=f"task.due.{self.name}", frozen=True)
         object.__setattr__(self, "event", made)
+        check_handler(self.name, self.handler, self.event, batched=False)

@@ -116,9 +116,16 @@ class Decoder:
         return event
 
 
+class _Nothing(Event, tag="streamproc.nothing"):
+    """The event that no record is: of one type alone, the parser would take an event that names none."""
+
+    def __post_init__(self) -> None:
+        raise ValueError("no event")
+
+
 def _union(events: Sequence[type[Event]]) -> Any:
-    union: Any = events[0]
-    for event in events[1:]:
+    union: Any = _Nothing
+    for event in events:
         union = union | event
     return msgspec.json.Decoder(union)
 

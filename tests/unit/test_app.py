@@ -1,5 +1,7 @@
 """Declarations that contradict themselves are refused, and the message names the entry."""
 
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -38,6 +40,10 @@ async def answer(ctx: Any) -> None: ...
     [
         ({"key": "m"}, r"handle: key='m' is not a field of Ping \(n\)"),
         ({"batch_size": 0}, "handle: batch_size=0 is outside 1 to 10000"),
+        ({"batch_size": True}, "handle: batch_size=True is no whole number"),
+        ({"concurrency": 1.5}, "handle: concurrency=1.5 is no whole number"),
+        ({"max_retry_attempts": "5"}, "handle: max_retry_attempts='5' is no whole number"),
+        ({"timeout_s": "5"}, "handle: timeout_s='5' is no number"),
         ({"batch_window_s": 1}, "handle: batch_window_s needs batch_size"),
         ({"concurrency": 10_001}, "handle: concurrency=10001"),
         ({"timeout_s": 0}, "handle: timeout_s=0"),
@@ -58,7 +64,82 @@ def test_what_is_no_event_or_no_function_is_refused() -> None:
     with pytest.raises(ConfigError, match="must be a function with a name"):
         Stream(Ping, Callable())
     assert Stream(Ping, Callable(), name="mine").is_async
-    assert Stream(Bare, handle).event_type == "Bare"
+    assert Stream(Bare, lambda event, ctx: None, name="mine").event_type == "Bare"
+
+
+async def forgets(event: Ping) -> None: ...
+
+
+async def takes_three(event: Ping, ctx: Any, more: int) -> None: ...
+
+
+async def yields(event: Ping, ctx: Any) -> AsyncIterator[int]:
+    yield 1
+
+
+async def takes_other(event: Bare, ctx: Any) -> None: ...
+
+
+async def takes_many(events: Sequence[Ping], ctx: Any) -> None: ...
+
+
+async def takes_many_others(events: list[Bare], ctx: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("handler", "batch_size", "message"),
+    [
+        (forgets, None, r"forgets: the handler is called with \(event, ctx\): too many positional arguments"),
+        (forgets, 5, r"forgets: the handler is called with \(events, ctx\)"),
+        (takes_three, None, "missing a required argument: 'more'"),
+        (yields, None, "yields: the handler is a generator: it must return, not yield"),
+        (takes_other, None, "takes_other: the handler takes Bare, and is declared for Ping"),
+        (takes_many, None, "takes_many: the handler takes a list: give it batch_size="),
+        (handle, 5, "handle: the handler takes one event: it is given a list, for it has batch_size"),
+        (takes_many_others, 5, "takes_many_others: the handler takes Bare, and is declared for Ping"),
+    ],
+)
+def test_a_handler_that_no_record_could_call_is_refused(handler: Any, batch_size: int | None, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Stream(Ping, handler, batch_size=batch_size)
+
+
+@pytest.mark.parametrize("handler", [handle, blocking, Callable(), partial(handle), lambda event, ctx: None])
+def test_what_may_handle_an_event(handler: Any) -> None:
+    assert Stream(Ping, handler, name="mine").handler is handler
+    assert Stream(Ping, takes_many, batch_size=5).batch_size == 5
+
+
+def test_a_schedule_is_called_with_its_task_and_context() -> None:
+    with pytest.raises(ConfigError, match=r"daily: the handler is called with \(event, ctx\)"):
+        Schedule("daily", "0 3 * * *", forgets)
+    with pytest.raises(ConfigError, match="daily: the handler takes Ping, and is declared for TaskDue"):
+        Schedule("daily", "0 3 * * *", handle)
+
+
+class Numbered(Event, tag=1):
+    n: int
+
+
+class Strange(Event, tag="strange"):
+    what: "NoSuchName"  # type: ignore[name-defined]  # noqa: F821
+
+
+class Torn(Event, tag="torn"):
+    what: set[int] | list[int]
+
+
+@pytest.mark.parametrize(
+    ("event", "message"),
+    [
+        (Numbered, "App: the tag of Numbered must be a string"),
+        (Strange, "App: no Strange can be read from JSON: name 'NoSuchName' is not defined"),
+        (Torn, "App: no Torn can be read from JSON: Type unions may not contain more than one array-like"),
+    ],
+)
+def test_an_event_that_no_record_could_be_is_refused(event: type[Event], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        App(functions=[Stream(event, lambda event, ctx: None, name="f")])
 
 
 def test_concurrency_follows_where_the_function_runs() -> None:
@@ -73,7 +154,11 @@ def test_a_list_that_contradicts_itself_is_refused() -> None:
     with pytest.raises(ConfigError, match="two functions are named 'handle'"):
         App(functions=[Stream(Ping, handle), Stream(Ping, handle)])
     with pytest.raises(ConfigError, match="two event classes have the type 'ping'"):
-        App(functions=[Stream(Ping, handle), Stream(Other, blocking)])
+        App(functions=[Stream(Ping, handle), Stream(Other, lambda event, ctx: None, name="other")])
+    with pytest.raises(ConfigError, match=r"App: functions=Stream\(.*\) is no list"):
+        App(functions=Stream(Ping, handle))  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="App: services='shop' is no function"):
+        App(functions=[Stream(Ping, handle)], services="shop")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="neither a Stream nor an Http nor a Schedule"):
         App(functions=[handle])  # type: ignore[list-item]
 

@@ -85,6 +85,18 @@ def test_a_syntax_error_is_told_with_its_place(streamproc: Streamproc, folder: P
     assert "broken.py, line 2" in result.stderr
 
 
+def test_a_module_that_ends_python_is_told(streamproc: Streamproc, folder: Path) -> None:
+    (folder / "quits.py").write_text("import sys\nsys.exit(0)\n")
+    result = streamproc("check", "quits:app")
+    assert result.exit_code == 2
+    assert "quits cannot be imported: it ends Python, by sys.exit say (" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["./shop:app", "shop.py:app"])
+def test_the_name_of_a_file_is_no_app(streamproc: Streamproc, name: str) -> None:
+    assert f"Error: {name!r}: name the module, not its file, as in shop:app" in streamproc("check", name).stderr
+
+
 def test_the_app_may_lie_in_another_folder(streamproc: Streamproc, folder: Path) -> None:
     (folder / "src").mkdir()
     (folder / "shop.py").rename(folder / "src" / "store.py")
@@ -99,19 +111,24 @@ def odd(thing: int): ...
 app = App(functions=[Http("GET", "/a/{id}", get, scope="a:read"), Http("GET", "/b", get, name="b", public=True)])
 wrong = App(functions=[Http("GET", "/a/{id}", odd)])
 """
+AUTH = ("--set", "auth.jwks_file=keys.json")
 
 
 def test_http_functions_are_shown_with_their_routes(streamproc: Streamproc, folder: Path) -> None:
     (folder / "api.py").write_text(API)
-    shown = json.loads(streamproc("check", "api:app", "--json").stdout)
+    result = streamproc("check", "api:app")
+    told = "Error: auth: set secret_file, jwks_url or jwks_file; without it no token can be checked\n"
+    assert (result.exit_code, result.stderr) == (2, told)
+    shown = json.loads(streamproc("check", "api:app", "--json", *AUTH).stdout)
     assert [(one["function"], one["method"], one["path"], one["scope"]) for one in shown] == [
         ("get", "GET", "/a/{id}", "a:read"),
         ("b", "GET", "/b", "public"),
     ]
-    assert streamproc("check", "api:app").stdout.splitlines()[0].split()[:4] == ["FUNCTION", "METHOD", "PATH", "SCOPE"]
+    header = streamproc("check", "api:app", *AUTH).stdout.splitlines()[0].split()
+    assert header[:4] == ["FUNCTION", "METHOD", "PATH", "SCOPE"]
 
 
 def test_a_handler_that_no_request_could_call_is_told(streamproc: Streamproc, folder: Path) -> None:
     (folder / "api.py").write_text(API)
-    result = streamproc("check", "api:wrong")
+    result = streamproc("check", "api:wrong", *AUTH)
     assert (result.exit_code, result.stderr) == (2, "Error: odd: it must take a parameter named ctx\n")

@@ -221,6 +221,17 @@ def test_a_poison_tells_the_type_only_if_it_is_known() -> None:
     assert "$.n" in known.detail
 
 
+@pytest.mark.parametrize("format", ["json", "auto"])
+@pytest.mark.parametrize("value", [b'{"n":1}', b'{"type":null,"n":1}', b'{"type":"streamproc.nothing"}'])
+def test_an_event_without_a_type_is_refused_also_where_there_is_one_type(value: bytes, format: str) -> None:
+    batch = RecordBatch(
+        TopicPartition(TOPIC, 0), [StoredRecord(0, 0, None, value, ())], start=0, next_offset=1, nbytes=len(value)
+    )
+    (found,) = Decoder([Ping], StreamOptions(format=format), TOPIC).decode(batch).events
+    assert isinstance(found, Poison)
+    assert found.reason == "unknown_type"
+
+
 def test_an_empty_batch() -> None:
     decoded = decode([])
     assert (list(decoded.events), list(decoded.ids)) == ([], [])

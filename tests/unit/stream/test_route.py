@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -23,6 +24,10 @@ class Pong(Event, tag="pong"):
 
 
 async def take(event: Event, ctx: Any) -> None:
+    pass
+
+
+async def take_many(events: Sequence[Event], ctx: Any) -> None:
     pass
 
 
@@ -107,6 +112,6 @@ async def test_a_record_whose_key_cannot_be_told_stops_nothing(bad: Any, batch_s
 
 
 def test_the_plan_says_what_the_engine_must_know() -> None:
-    made = plan(Stream(Ping, take, batch_size=5, batch_window_s=2.0, max_retry_attempts=3, backoff_s=0.5))
-    assert (made.name, made.event_type, made.batch_size, made.batch_window_s) == ("take", "ping", 5, 2.0)
+    made = plan(Stream(Ping, take_many, batch_size=5, batch_window_s=2.0, max_retry_attempts=3, backoff_s=0.5))
+    assert (made.name, made.event_type, made.batch_size, made.batch_window_s) == ("take_many", "ping", 5, 2.0)
     assert (made.retry.attempts_max, made.retry.base_s, made.retry.cap_s) == (3, 0.5, 30.0)
