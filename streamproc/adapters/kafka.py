@@ -23,7 +23,7 @@ from streamproc.adapters.kafka_batches import install, merge, past, prepare, siz
 from streamproc.adapters.kafka_client import KafkaOptions, client_options, unreachable
 from streamproc.adapters.kafka_group import ID, Membership, Theirs
 from streamproc.adapters.kafka_inflate import limit_inflation
-from streamproc.errors import BrokerError, StreamprocError
+from streamproc.errors import BrokerError, ConfigError, StreamprocError
 from streamproc.model import PartitionStopped, RecordBatch, TopicPartition
 from streamproc.ports import RebalanceListener
 from streamproc.stream.options import StreamOptions
@@ -248,6 +248,13 @@ class KafkaConsumer:
                 denied = [_denied(partition) for partition in self._next if partition.topic in _names(error)]
                 if denied:
                     return denied
+            case errors.InvalidSessionTimeoutError():
+                raise ConfigError(
+                    f"kafka.session_timeout_s = {self._options.session_timeout_s:g}: the broker takes it from its"
+                    " group.min.session.timeout.ms to its group.max.session.timeout.ms"
+                ) from error
+            case errors.GroupAuthorizationFailedError():
+                raise unreachable(self._options, error) from error
         raise BrokerError(f"the group cannot go on: {type(error).__name__}: {error}") from error
 
     def seek(self, partition: TopicPartition, offset: int) -> None:

@@ -28,7 +28,7 @@ PostgresError = asyncpg.PostgresError
 
 
 def arguments(options: StoreOptions) -> dict[str, Any]:
-    """What the client connects with. Raises ConfigError for an address that is none, or that holds a password."""
+    """What the client connects with. Raises ConfigError for an address that is none."""
     _check_address(options.url)
     timeout_ms = str(round(options.statement_timeout_s * 1000))
     return {
@@ -59,11 +59,8 @@ def _check_address(url: str) -> None:
         parts = urlsplit(url)
     except ValueError:  # its text may quote the address, and so a password
         raise ConfigError("store.url is no address of PostgreSQL: write postgresql://user@host/database") from None
-    user, _, hosts = parts.netloc.rpartition("@")
-    query = parse_qs(parts.query)
-    if user.partition(":")[2] or query.keys() & {"password", "sslpassword"}:
-        raise ConfigError("store.url must not hold a password, which everybody could read: set store.password_file")
-    ports = [host.rpartition(":")[2] for host in hosts.split(",")] + ",".join(query.get("port", ())).split(",")
+    hosts, given = parts.netloc.rpartition("@")[2], parse_qs(parts.query).get("port", ())
+    ports = [host.rpartition(":")[2] for host in hosts.split(",")] + ",".join(given).split(",")
     for port in ports:
         if port.isdecimal() and not 0 < int(port) < 65_536:  # uvloop would take what is left of it
             raise ConfigError(f"store.url: {port} is no port: give one from 1 to 65535")

@@ -5,6 +5,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from streamproc.secret import holds_password
+
 
 class StoreOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Section `[store]`. The last four are for PostgreSQL."""
@@ -21,5 +23,7 @@ class StoreOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     )
 
     def __post_init__(self) -> None:
+        if holds_password(self.url):
+            raise ValueError("url must not hold a password, which everybody could read: set password_file")
         if self.password and self.password_file:
             raise ValueError("password and password_file exclude each other: set one of them")

@@ -41,6 +41,10 @@ def _ask(url: str) -> str:
     from urllib.error import HTTPError
     from urllib.request import ProxyHandler, build_opener
 
+    from streamproc.secret import holds_password
+
+    if holds_password(url):
+        raise ConfigError("--url must not hold a login: what is asked needs none")
     if not url.startswith(("http://", "https://")):
         raise ConfigError(f"--url {url}: it must begin with http:// or https://")
     try:

@@ -6,6 +6,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from streamproc.secret import holds_password
+
 
 def is_loopback(host: str) -> bool:
     """Whether a host can be reached from this machine only: a name other than localhost may mean any."""
@@ -55,5 +57,7 @@ class AuthOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         sources = [self.secret_file, self.jwks_url, self.jwks_file]
         if sum(map(bool, sources)) > 1:
             raise ValueError("secret_file, jwks_url and jwks_file exclude each other: set one of them")
+        if holds_password(self.jwks_url):
+            raise ValueError("jwks_url must not hold a password: a key set is public")
         if self.development and not self.secret_file:
             raise ValueError("development = true needs secret_file: only that can sign")

@@ -15,6 +15,15 @@ pytestmark = pytest.mark.broker
 COUNT = 40_000
 
 
+async def test_a_session_that_the_broker_does_not_take_is_a_wrong_setting(
+    bootstrap: str, topic: str, tmp_path: Path
+) -> None:
+    with Service(tmp_path, bootstrap, topic, group=topic, kafka__session_timeout_s=1) as service:
+        assert await service.exit_code() == 2
+        (told,) = [line["message"] for line in service.logged() if "session_timeout_s" in line["message"]]
+        assert told.startswith("kafka.session_timeout_s = 1: the broker takes it from its group.min.session.timeout.ms")
+
+
 async def test_two_processes_of_one_name_do_not_throw_each_other_out(
     bootstrap: str, topic: str, tmp_path: Path
 ) -> None:

@@ -297,3 +297,22 @@ def test_what_is_no_topic_name_is_told_as_such(topic: str) -> None:
 def test_a_pattern_for_dead_letters_that_makes_no_topic_name_is_refused(here: Path, pattern: str) -> None:
     with pytest.raises(ConfigError, match=r"^\[stream\]: dead_letter_topic = .* makes no topic name: "):
         load(None, {}, flags={"stream.dead_letter_topic": pattern})
+
+
+@pytest.mark.parametrize(
+    ("setting", "address"),
+    [
+        ("store.url", "postgresql://me:canary@127.0.0.1:1/postgres"),
+        ("store.url", "postgresql://127.0.0.1:1/postgres?user=me&password=canary"),
+        ("store.url", "postgresql://127.0.0.1:1/postgres?p%61ssword=canary"),
+        ("store.url", "postgresql://127.0.0.1:1/postgres?sslpassword=canary"),
+        ("store.url", "postgresql://me:canary@[127.0.0.1/postgres"),
+        ("store.url", "postgresql://me:canary@\u2100/postgres"),
+        ("store.url", "postgresql://me:canary@127.0.0.1:1,127.0.0.2:1/postgres"),
+        ("auth.jwks_url", "https://shop:canary@host/keys"),
+    ],
+)
+def test_a_password_in_an_address_is_refused_and_not_repeated(setting: str, address: str) -> None:
+    with pytest.raises(ConfigError, match=r"url must not hold a password") as caught:
+        load(None, {}, flags={setting: address})
+    assert "canary" not in str(caught.value)

@@ -72,6 +72,8 @@ def test_an_address_for_all_interfaces_is_asked_here(streamproc: Streamproc) -> 
 def test_what_cannot_be_asked_is_a_configuration_error(streamproc: Streamproc) -> None:
     assert streamproc("healthcheck", "--set", "ops.listen=").exit_code == 2
     assert streamproc("healthcheck", "--url", "file:///etc/hostname").exit_code == 2
+    result = streamproc("healthcheck", "--url", "http://me:canary@127.0.0.1:1/livez")
+    assert (result.exit_code, "canary" in result.output + result.stderr) == (2, False)
 
 
 def test_version(streamproc: Streamproc) -> None:
