@@ -71,7 +71,13 @@ async def read_one(options: KafkaOptions, partition: TopicPartition, *, offset: 
             for record in await read_until(consumer, {theirs: offset + 1}):
                 if record.offset == offset:
                     return record
-    raise ConfigError(f"{partition.topic}-{partition.partition} has no offset {offset}; it holds {begin} to {end - 1}")
+    raise ConfigError(f"{held(partition, begin, end)}, not {offset}")
+
+
+def held(partition: TopicPartition, begin: int, end: int) -> str:
+    """Says which offsets a partition holds."""
+    found = f"offsets {begin} to {end - 1}" if begin < end else f"no record, and goes on at offset {end}"
+    return f"{partition.topic}-{partition.partition} holds {found}"
 
 
 async def lag(options: KafkaOptions, topics: Sequence[str]) -> list[PartitionLag]:

@@ -21,6 +21,12 @@ class _Where(click.ParamType[Any]):
         self.fail(f"{value!r} is neither earliest nor latest nor a number", param, ctx)
 
 
+def _some_text(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    if not value.strip():
+        raise click.BadParameter("say why, for whoever finds the dead letter")
+    return value
+
+
 @click.group()
 def offsets() -> None:
     """Say where a stopped group goes on.
@@ -61,7 +67,7 @@ def set_offset(topic: str, partition: int, to: "Where", *, source: Source, as_js
 @click.argument("topic")
 @click.argument("partition", type=click.IntRange(min=0))
 @click.argument("offset", type=click.IntRange(min=0))
-@click.option("--reason", required=True, help="Why it is left out; kept in the dead letter.")
+@click.option("--reason", required=True, callback=_some_text, help="Why it is left out; kept in the dead letter.")
 @settings_options
 @json_option
 def skip(topic: str, partition: int, offset: int, *, reason: str, source: Source, as_json: bool) -> None:
@@ -69,7 +75,8 @@ def skip(topic: str, partition: int, offset: int, *, reason: str, source: Source
 
     A dead letter with its coordinates and the reason is written first.
 
-    What is left out is the whole record batch that holds the offset. The group must be stopped, and must stand there.
+    What is left out is the whole record batch that holds the offset; one that can be read is refused. The group must be
+    stopped, and must stand there.
 
     \b
     Example:

@@ -227,8 +227,10 @@ async def test_what_cannot_be_read_is_skipped_by_hand_and_leaves_a_trace(
 ) -> None:
     kafka = options(bootstrap, topic, record_batches=record_batches, inflated_bytes_max=1_000_000)
 
-    def skip(offset: int) -> subprocess.CompletedProcess[str]:
-        return command(bootstrap, topic, "skip", topic, "0", str(offset), "--reason", "too large once", "--json")
+    def skip(offset: int, inflated_bytes_max: int = 1_000_000) -> subprocess.CompletedProcess[str]:
+        limit = f"kafka.inflated_bytes_max={inflated_bytes_max}"
+        words = ("skip", topic, "0", str(offset), "--reason", "too large once", "--json", "--set", limit)
+        return command(bootstrap, topic, *words)
 
     async with writing(bootstrap, compression_type="gzip", max_batch_size=2**24, max_request_size=2**24) as producer:
         await producer.send_and_wait(topic, number(1), partition=0)
@@ -245,6 +247,10 @@ async def test_what_cannot_be_read_is_skipped_by_hand_and_leaves_a_trace(
     early = await asyncio.to_thread(skip, 3)
     assert early.returncode == 2
     assert "the group stands at offset 1" in early.stderr
+    sound = await asyncio.to_thread(skip, 1, 2_000_000)
+    assert (sound.returncode, sound.stdout) == (2, "")
+    assert f"the batch from 1 to 2 of {topic}-0 can be read with these settings" in sound.stderr
+    assert f"streamproc offsets set {topic} 0 3" in sound.stderr
     done = await asyncio.to_thread(skip, 1)
     assert done.returncode == 0, done.stderr
     told = {"topic": topic, "partition": 0, "first": 1, "next": 3, "before": 1, "letter": f"{topic}.dlq"}
