@@ -18,7 +18,7 @@ from streamproc.context import BatchContext, Context, Items, Run
 from streamproc.core.batcher import Batch
 from streamproc.core.engine import Engine, Outcome
 from streamproc.core.function import Function
-from streamproc.errors import RecordRefused, RecordTooLarge
+from streamproc.errors import HandlerError, RecordRefused, RecordTooLarge
 from streamproc.model import SHORT_S, Failure, Failures, OutRecord, Reject
 from streamproc.ports import Observer, Producer
 from streamproc.stream.outcome import checked, checked_batch, failure
@@ -172,12 +172,21 @@ class Executor:
         return found
 
     def _checked(self, slot: Slot, returned: object) -> Outcome:
-        return self._expired(slot) if slot.expired else checked(returned, self._parts.mask)
+        return self._expired(slot) if slot.expired else self._told(checked(returned, self._parts.mask))
 
     def _checked_batch(self, slot: Slot, returned: object, size: int) -> dict[int, Outcome] | None:
         if slot.expired:
             return dict.fromkeys(range(size), self._expired(slot))
-        return checked_batch(returned, size, self._parts.mask)
+        found = checked_batch(returned, size, self._parts.mask)
+        for outcome in (found or {}).values():
+            self._told(outcome)
+        return found
+
+    def _told(self, outcome: Outcome) -> Outcome:
+        """The outcome; what the author of the function must mend is said of it."""
+        if isinstance(outcome, Failure) and outcome.error == HandlerError.__name__:
+            self._parts.failed(self._declared.name, HandlerError(outcome.message))
+        return outcome
 
     def _failed(self, slot: Slot, error: BaseException) -> Failure:
         """What an exception means. A worker that is stopped ends, whatever its call made of the cancellation."""

@@ -23,7 +23,7 @@ from streamproc.context import CallLimits, Clocks, Run
 from streamproc.core.engine import Engine
 from streamproc.core.ledger import Ledger
 from streamproc.core.plan import Limits
-from streamproc.errors import BrokerError, ConfigError, StoreError
+from streamproc.errors import BrokerError, ConfigError, HandlerError, StoreError
 from streamproc.model import Reason, RecordBatch, Snapshot, TopicPartition
 from streamproc.ports import Consumer, Observer, Producer, RebalanceListener
 from streamproc.stream.deadletter import DeadLetterOptions
@@ -234,7 +234,7 @@ class Pipeline:
         if now - self._failures_logged.get(function, 0.0) >= 1.0:
             self._failures_logged[function] = now
             # Texts of others may quote the record.
-            detail = f": {error}" if isinstance(error, BrokerError | StoreError) else _where(error)
+            detail = f": {error}" if isinstance(error, BrokerError | StoreError | HandlerError) else _where(error)
             log.warning("%s failed: %s%s", function, type(error).__name__, detail)
 
     def snapshot(self) -> Snapshot:
