@@ -10,12 +10,16 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import FrameType
 
-from streamproc.ending import FAILED, GRACE_EXCEEDED, SIGNALS
+from streamproc.ending import FAILED, GRACE_EXCEEDED, SIGNALS, USAGE
 
 log = logging.getLogger("streamproc")
 
 END_S = 0.9
 """What all workers together are given beyond their grace before they are killed, in seconds."""
+CODES = (FAILED, USAGE, GRACE_EXCEEDED)
+"""What a worker ends with that has said why."""
+UNHARMED = (0, -signal.SIGTERM)
+"""One may be told to end before it listens."""
 
 
 def supervise(count: int, work: Callable[[int, Connection], int], grace_s: float) -> int:
@@ -37,13 +41,26 @@ def supervise(count: int, work: Callable[[int, Connection], int], grace_s: float
     wait([*(worker.sentinel for worker in workers), signals.reader])
     deadline = time.monotonic() + grace_s + END_S
     first = sorted(workers, key=lambda worker: worker.is_alive())
+    gone = [worker for worker in first if not worker.is_alive()]
+    _tell_why(gone)
     signals.tell()
     late = _end(workers, deadline, grace_s)
+    _tell_why([worker for worker in workers if worker not in gone and worker not in late])
     if len(signals.came) > 1:
         return 128 + signals.came[1]
     codes = [GRACE_EXCEEDED if worker in late else worker.exitcode or 0 for worker in first]
-    failed = [code for code in codes if code not in (0, -signal.SIGTERM)]  # one may be told before it listens
-    return next((code if code > 0 else FAILED for code in failed), 0)
+    failed = [code for code in codes if code not in UNHARMED]
+    return next((code if code in CODES or code > 128 else FAILED for code in failed), 0)
+
+
+def _tell_why(ended: Sequence[BaseProcess]) -> None:
+    """Names workers that had no time to say why they end."""
+    for worker in ended:
+        code = worker.exitcode or 0
+        if code < 0 and code not in UNHARMED:
+            log.error("worker process %s was killed by %s", worker.pid, signal.Signals(-code).name)
+        elif code > 0 and code not in CODES and code <= 128:
+            log.error("worker process %s ended itself with exit code %d", worker.pid, code)
 
 
 def _worker(work: Callable[[int, Connection], int], number: int, watched: Connection, held: Connection) -> None:

@@ -1,6 +1,7 @@
 """Worker processes have one fate. Each test runs a parent of its own: it takes over the signals of its process."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -46,8 +47,16 @@ def test_sigterm_is_passed_on_and_all_end_well() -> None:
 
 
 def test_when_one_ends_all_are_told_and_its_code_is_the_answer() -> None:
-    with start("sys.exit(supervise(3, lambda n, parent: 7 if n == 1 else until_told(0), 5))") as parent:
-        assert parent.wait(30) == 7
+    with start("sys.exit(supervise(3, lambda n, parent: 2 if n == 1 else until_told(0), 5))") as parent:
+        assert parent.wait(30) == 2
+
+
+def test_a_code_that_means_nothing_here_is_a_failure_and_told() -> None:
+    """As of a function that calls os._exit."""
+    with start("sys.exit(supervise(2, lambda n, parent: os._exit(7) if n else until_told(0), 5))") as parent:
+        assert parent.wait(30) == 1
+        assert parent.stderr is not None
+        assert re.search(r"worker process \d+ ended itself with exit code 7", parent.stderr.read())
 
 
 def test_a_worker_that_is_killed_ends_all() -> None:
@@ -55,6 +64,8 @@ def test_a_worker_that_is_killed_ends_all() -> None:
         victim, survivor = workers_of(parent, 2)
         os.kill(victim, signal.SIGKILL)
         assert parent.wait(30) == 1
+        assert parent.stderr is not None
+        assert parent.stderr.read() == f"worker process {victim} was killed by SIGKILL\n"
     assert not Path(f"/proc/{survivor}").exists()
 
 
@@ -129,7 +140,7 @@ def test_a_signal_after_one_has_failed_tells_nobody_twice() -> None:
     def work(n, parent):
         if n == 0:
             up.wait(60)
-            return 7
+            return 2
         told = []
         signal.signal(signal.SIGTERM, lambda *_: told.append(1))
         up.set()
@@ -145,4 +156,4 @@ def test_a_signal_after_one_has_failed_tells_nobody_twice() -> None:
         assert parent.stdout is not None
         assert parent.stdout.readline() == "draining\n"
         parent.send_signal(signal.SIGTERM)
-        assert parent.wait(30) == 7
+        assert parent.wait(30) == 2
