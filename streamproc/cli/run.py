@@ -1,5 +1,9 @@
 """`run`: the program itself."""
 
+import os
+import signal
+from contextlib import ExitStack
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
@@ -30,12 +34,21 @@ def run(ctx: click.Context, *, target: Target, workers: int | None, only: "Trigg
       streamproc run handlers.app:app --workers 2 --set kafka.group_id=shop
     """
     more = {} if workers is None else {"stream.workers": workers}
-    settings = source.load(**more).settings
-    app = target.load().with_options(settings.functions)
+    with ExitStack() as undo:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            undo.callback(signal.signal, number, signal.signal(number, _end_at_once))
+        settings = source.load(**more).settings
+        app = target.load().with_options(settings.functions)
 
-    from streamproc import service
-    from streamproc.adapters import logs
-    from streamproc.settings import secrets
+        from streamproc import service
+        from streamproc.adapters import logs
+        from streamproc.settings import secrets
 
+        undo.pop_all()
     logs.configure(settings.log, secrets(settings))
     ctx.exit(service.run(app, settings, only))
+
+
+def _end_at_once(_number: int, _frame: FrameType | None) -> None:
+    """Ends a process that is still importing: nothing has begun. The first of a container would ignore SIGTERM."""
+    os._exit(0)

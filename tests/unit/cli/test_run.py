@@ -25,6 +25,21 @@ def test_options_for_no_function_are_told(streamproc: Streamproc) -> None:
     assert "functions.mail: no such function" in result.stderr
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_process_that_is_still_importing_ends_when_told(folder: Path, number: signal.Signals) -> None:
+    (folder / "slow.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\n")
+    command = [sys.executable, "-m", "streamproc", "run", "slow:app"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=environment) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "importing\n"
+        process.send_signal(number)
+        assert process.wait(10) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_the_program_is_reached_logs_json_without_secrets_and_ends_when_told(folder: Path, workers: str) -> None:
     command = [sys.executable, "-m", "streamproc", "run", "shop:app", "--workers", workers, "--set", "ops.listen="]
