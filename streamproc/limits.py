@@ -1,6 +1,7 @@
 """What the numbers among a function's options may be."""
 
 from collections.abc import Mapping
+from math import inf
 from types import MappingProxyType
 from typing import Any
 
@@ -34,7 +35,7 @@ _WHOLE = frozenset({"batch_size", "concurrency", "max_retry_attempts", "body_byt
 
 
 def check_limits(function: Any, limits: Limits) -> None:
-    """Raises ConfigError for the first option of a function, of those it has, that is outside of its limits."""
+    """Raises ConfigError for the first option of a function, of those it has, that cannot be."""
     for option, (low, high) in limits.items():
         value = getattr(function, option, None)
         kinds = int if option in _WHOLE else int | float
@@ -42,3 +43,7 @@ def check_limits(function: Any, limits: Limits) -> None:
             raise ConfigError(f"{function.name}: {option}={value!r} is no {'whole ' * (option in _WHOLE)}number")
         if value is not None and not low <= value <= high:
             raise ConfigError(f"{function.name}: {option}={value} is outside {low:g} to {high:g}")
+    if getattr(function, "backoff_s", 0) > getattr(function, "backoff_max_s", inf):
+        raise ConfigError(
+            f"{function.name}: backoff_s={function.backoff_s:g} is above backoff_max_s={function.backoff_max_s:g}"
+        )

@@ -163,9 +163,23 @@ def _drains_too_long(settings: Settings) -> str:
     )
 
 
+def _time_is_not_asked_for(settings: Settings) -> str:
+    stream = settings.stream
+    unused = stream.starting_timestamp is not None and stream.starting_position != "at_timestamp"
+    return "the time counts with starting_position = at_timestamp only" if unused else ""
+
+
+def _nobody_logs_in(settings: Settings) -> str:
+    kafka = settings.kafka
+    unused = kafka.sasl_username and not kafka.security_protocol.startswith("SASL")
+    return "nobody would log in: set security_protocol = SASL_SSL or SASL_PLAINTEXT" if unused else ""
+
+
 _CONTRADICTIONS: tuple[tuple[tuple[str, ...], Callable[[Settings], str]], ...] = (
     (("stream.topics", "stream.dead_letter_topic"), _letters_are_read),
     (("stream.drain_s", "stream.commit_timeout_s", "kafka.rebalance_timeout_s"), _drains_too_long),
+    (("stream.starting_position", "stream.starting_timestamp"), _time_is_not_asked_for),
+    (("kafka.security_protocol", "kafka.sasl_username"), _nobody_logs_in),
 )
 """Settings that can break a promise together, and what says how: "" where they do not."""
 

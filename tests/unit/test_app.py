@@ -43,6 +43,7 @@ async def answer(ctx: Any) -> None: ...
         ({"batch_size": True}, "handle: batch_size=True is no whole number"),
         ({"concurrency": 1.5}, "handle: concurrency=1.5 is no whole number"),
         ({"max_retry_attempts": "5"}, "handle: max_retry_attempts='5' is no whole number"),
+        ({"backoff_s": 31}, r"handle: backoff_s=31 is above backoff_max_s=30"),
         ({"timeout_s": "5"}, "handle: timeout_s='5' is no number"),
         ({"batch_window_s": 1}, "handle: batch_window_s needs batch_size"),
         ({"concurrency": 10_001}, "handle: concurrency=10001"),

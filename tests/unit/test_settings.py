@@ -36,18 +36,18 @@ def test_without_anything_every_value_is_its_default(here: Path) -> None:
 
 def test_file_then_environment_then_flags(here: Path) -> None:
     (here / "streamproc.toml").write_text(
-        '[kafka]\ngroup_id = "file"\nclient_id = "file"\nsasl_username = "file"\n[stream]\nworkers = 2\n'
+        '[kafka]\ngroup_id = "file"\nclient_id = "file"\ninstance_id = "file"\n[stream]\nworkers = 2\n'
     )
-    environ = {"STREAMPROC_KAFKA__CLIENT_ID": "env", "STREAMPROC_KAFKA__SASL_USERNAME": "env"}
-    loaded = load(None, environ, flags={"kafka.sasl_username": "flag"})
+    environ = {"STREAMPROC_KAFKA__CLIENT_ID": "env", "STREAMPROC_KAFKA__INSTANCE_ID": "env"}
+    loaded = load(None, environ, flags={"kafka.instance_id": "flag"})
     kafka = loaded.settings.kafka
-    assert (kafka.group_id, kafka.client_id, kafka.sasl_username) == ("file", "env", "flag")
+    assert (kafka.group_id, kafka.client_id, kafka.instance_id) == ("file", "env", "flag")
     assert loaded.settings.stream.workers == 2
     assert loaded.origins == {
         "kafka.group_id": "streamproc.toml",
         "stream.workers": "streamproc.toml",
         "kafka.client_id": "STREAMPROC_KAFKA__CLIENT_ID",
-        "kafka.sasl_username": "--set kafka.sasl_username",
+        "kafka.instance_id": "--set kafka.instance_id",
     }
 
 
@@ -66,6 +66,7 @@ def test_text_becomes_the_type_of_the_setting(here: Path) -> None:
         "STREAMPROC_STREAM__WORKERS": "3",
         "STREAMPROC_STREAM__STRICT_JSON": "true",
         "STREAMPROC_STREAM__DRAIN_S": "2.5",
+        "STREAMPROC_STREAM__STARTING_POSITION": "at_timestamp",
         "STREAMPROC_STREAM__STARTING_TIMESTAMP": "2026-01-31T12:00:00Z",
     }
     settings = load(None, environ).settings
@@ -316,3 +317,22 @@ def test_a_password_in_an_address_is_refused_and_not_repeated(setting: str, addr
     with pytest.raises(ConfigError, match=r"url must not hold a password") as caught:
         load(None, {}, flags={setting: address})
     assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (
+            {"stream.starting_position": "latest", "stream.starting_timestamp": "2026-01-01T00:00:00Z"},
+            "the time counts with starting_position = at_timestamp only",
+        ),
+        (
+            {"kafka.sasl_username": "shop"},
+            "kafka.security_protocol = PLAINTEXT and kafka.sasl_username = shop: nobody would log in",
+        ),
+    ],
+)
+def test_a_setting_that_would_be_ignored_is_told(here: Path, flags: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(None, {}, flags=flags)
+    assert sentence in str(caught.value)
