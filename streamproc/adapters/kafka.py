@@ -38,6 +38,8 @@ TOPICS_WITHIN_S = 5.0
 LOOK_S = 1.0
 ENDS_S = 5.0
 """How often the end of a partition is asked for that is not being read."""
+UNHEARD_S = 10.0
+"""When a commit that went unanswered is taken to have reached the broker, if ever."""
 OPEN_AGAIN_S, OPEN_AGAIN_MAX_S = 0.05, 2.0
 RECORDS_MAX = 500
 """What a poll record by record takes at most; how large they are is known afterwards."""
@@ -80,6 +82,9 @@ class KafkaConsumer:
         self._unopened = ""
         self._ids: dict[str, str] = {}
         self._recreated: set[str] = set()
+        self._committing = asyncio.Lock()
+        self._committed: dict[TopicPartition, int] = {}
+        self._again: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._opening: asyncio.Task[None] | None = None
         self._choosing = asyncio.Lock()
@@ -265,6 +270,13 @@ class KafkaConsumer:
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         """See the port."""
+        if self._again is not None:  # whose offsets may be older, and which must not hold these up
+            self._again.cancel()
+        async with self._committing:
+            await self._commit(offsets)
+            self._committed.update(offsets)
+
+    async def _commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         try:
             await self._client.commit(
                 {
@@ -274,6 +286,18 @@ class KafkaConsumer:
             )
         except (errors.KafkaError, KeyError) as error:
             raise BrokerError(type(error).__name__) from error
+
+    async def _commit_again(self) -> None:
+        """Commits anew what was committed: a commit whose answer was lost may reach the broker after a later one."""
+        assert self._membership is not None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._stream.commit_timeout_s), self._committing:
+                self._membership.unheard_at = 0.0
+                try:
+                    if self._committed:
+                        await self._commit(self._committed)
+                except BrokerError:
+                    self._membership.unheard_at = self._tick()
 
     def _metadata(self, topic: str) -> str:
         topic_id = self._ids.get(topic)
@@ -331,11 +355,12 @@ class KafkaConsumer:
     async def revoked(self, partitions: Collection[Theirs]) -> None:
         """Hands a revocation on; called by the client's listener."""
         self._assignments += 1
-        if self._opening is not None:
-            self._opening.cancel()
+        for task in (self._opening, self._again):
+            if task is not None:
+                task.cancel()
         if partitions:
             await self._listener.revoked([TopicPartition(*one) for one in partitions])
-        self._theirs, self._next, self._ends = {}, {}, {}
+        self._theirs, self._next, self._ends, self._committed = {}, {}, {}, {}
         self._suspects.clear()
 
     def assigned(self, partitions: Collection[Theirs]) -> None:
@@ -484,6 +509,8 @@ class KafkaConsumer:
             if unseen != self._unseen:
                 log.warning("topics that are gone, or that this user may not see: %s", ", ".join(unseen) or "none now")
                 self._unseen = unseen
+            if self._membership is not None and 0 < self._membership.unheard_at < now - UNHEARD_S:
+                self._again = self._in_background(self._commit_again())
             with suppress(errors.KafkaError, TimeoutError):
                 if now >= ends_at:
                     ends_at = now + ENDS_S

@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 METADATA, OFFSET_COMMIT, JOIN_GROUP, HEARTBEAT, SYNC_GROUP = 3, 8, 11, 12, 14
 """Kinds of requests (kafka.apache.org/protocol#protocol_api_keys)."""
 NONE, UNKNOWN_MEMBER_ID, REBALANCE_IN_PROGRESS, FENCED_INSTANCE_ID = 0, 25, 27, 82
+WAITS = (JOIN_GROUP, SYNC_GROUP)
+"""What is answered once all others of the group have come."""
 LOST = (22, UNKNOWN_MEMBER_ID, FENCED_INSTANCE_ID)
 """Answers to a member that the group no longer knows: another generation, member or process took its place."""
 NOT_HERE = (14, 15, 16)
@@ -68,7 +70,7 @@ class Membership:
         tick: Callable[[], float],
         fenced: Callable[[ConfigError], None],
     ) -> None:
-        self.held_until = 0.0
+        self.held_until = self.unheard_at = 0.0
         self.succeeds_leader = False
         self._is_leader = False
         self._predecessor = ""
@@ -97,10 +99,12 @@ class Membership:
         if self._was_taken:  # the client would join again, and throw out the one that took the name
             raise errors.KafkaError("another member has this one's name")
         began = self._tick()
-        if request.API_KEY in (JOIN_GROUP, SYNC_GROUP):
-            response = await self._send_unless_it_ends(request)
-        else:
-            response = await self._send(request)
+        try:
+            response = await (self._send_unless_it_ends if request.API_KEY in WAITS else self._send)(request)
+        except BaseException:
+            if request.API_KEY == OFFSET_COMMIT:
+                self.unheard_at = self._tick()
+            raise
         if response.API_KEY == HEARTBEAT:
             await self._believe(response, began)
         elif response.API_KEY in (SYNC_GROUP, JOIN_GROUP):
@@ -120,7 +124,7 @@ class Membership:
         return response
 
     async def _send_unless_it_ends(self, request: Any) -> Any:
-        """Sends what the coordinator answers once all others of the group have come.
+        """Sends a join or a sync.
 
         A member that is told to end meanwhile leaves: the group would give it partitions that nobody reads.
         """

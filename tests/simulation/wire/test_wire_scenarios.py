@@ -372,6 +372,29 @@ def test_a_member_that_waits_in_a_join_leaves_at_once(has_joined: bool) -> None:
     scenario(partial(leaves_a_join, has_joined=has_joined), partitions=2)
 
 
+# a commit that reaches its coordinator after a later one, by a connection that is no more
+
+
+async def commits_late(world: World) -> None:
+    world.join()
+    await write(world, *["good"] * 10)
+    await rest(world)
+    lasting(world)[Api.OFFSET_COMMIT, "m1"] = Trouble(before_s=3.0)
+    await write(world, *["good"] * 5)
+    await asyncio.sleep(1.5)
+    lasting(world).clear()
+    world.cluster.network.cut()
+    await write(world, *["good"] * 5)
+    await world.until(lambda: committed(world) == 20, 2.0)
+    await world.until(lambda: committed(world) == 15, 5.0)
+    await rest(world)
+
+
+def test_a_commit_that_comes_late_does_not_stand() -> None:
+    """Else the group would lag until the next record, and repeat what was handled after a restart."""
+    scenario(commits_late)
+
+
 # 21: an offset that is gone from the log
 
 
