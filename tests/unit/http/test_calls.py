@@ -135,21 +135,22 @@ async def test_an_error_in_a_thread_comes_through_and_frees_its_place(error: typ
 
 async def test_threads_are_as_many_as_the_function_has_places_however_often_they_hang() -> None:
     release = threading.Event()
+    threads: set[threading.Thread] = set()
 
     def hang() -> None:
+        threads.add(threading.current_thread())
         release.wait(60)
 
     of_hang = calls(hang, concurrency=3)
-    began = threading.active_count()
     for _ in range(5):
         free = 0 if of_hang.full else 3
         results = await asyncio.gather(*(of_hang.call({}) for _ in range(free)), return_exceptions=True)
         assert [type(result) for result in results] == [Expired] * free
-    assert (of_hang.in_flight, of_hang.full, threading.active_count() - began) == (3, True, 3)
+    assert (of_hang.in_flight, of_hang.full, len(threads)) == (3, True, 3)
     release.set()
     await until(lambda: not of_hang.full)
     of_hang.close()
-    await until(lambda: threading.active_count() == began)
+    await until(lambda: not any(thread.is_alive() for thread in threads))
 
 
 async def test_close_ends_what_runs_and_waits_for_no_thread() -> None:
