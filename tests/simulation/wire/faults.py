@@ -144,7 +144,7 @@ REFUSALS: Mapping[Api, tuple[tuple[Code, bool], ...]] = {
 class DrawnFaults(Faults):
     """Draws what goes wrong: by `rates` of a kind of request, else by `default`, as long as `active`.
 
-    Requests that name partitions get an error for some of them, or for all.
+    Requests that name partitions get an error for some of them, or for all; commits for all.
     """
 
     rng: random.Random
@@ -182,4 +182,6 @@ class DrawnFaults(Faults):
         error, effect = self.rng.choice(refusals)
         partitions = call.partitions()
         only = frozenset(one for one in partitions if self.rng.random() < 0.5) if self.rng.random() < 0.5 else None
+        if call.api is Api.OFFSET_COMMIT:  # a coordinator answers for its group, and stores a commit in one batch
+            only = None
         return Trouble(trouble.before_s, trouble.after_s, "", error, effect, only or None)
