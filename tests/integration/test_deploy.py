@@ -98,7 +98,7 @@ def image() -> Iterator[Image]:
 
 
 def test_the_app_of_the_image_is_sound(image: Image) -> None:
-    with image.start("check", "handlers.app:app") as checking:
+    with image.start("check", "handlers.app:app", "--set", "auth.jwks_file=keys.json") as checking:
         told, complaints = checking.communicate(timeout=60)
     assert checking.returncode == 0, complaints
     assert "store_readings" in told
