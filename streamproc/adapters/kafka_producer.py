@@ -146,8 +146,9 @@ class _Connection:
 
     @property
     def is_broken(self) -> bool:
-        """Whether its sequence numbers are in doubt, or it has ceased to ask for metadata."""
-        return self._is_in_doubt or bool(self._client.client._sync_task.done())
+        """Whether its sequence numbers are in doubt, or it has ceased to ask for metadata, as it does when closed."""
+        asking = self._client.client._sync_task
+        return self._is_in_doubt or asking is None or bool(asking.done())
 
     def break_off(self) -> None:
         """Puts its sequence numbers in doubt."""

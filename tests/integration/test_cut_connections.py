@@ -99,3 +99,11 @@ async def send(producer: KafkaProducer, topic: str) -> None:
 
 async def sends(producer: KafkaProducer, topic: str) -> bool:
     return list(await producer.send([OutRecord(topic, b"x", b"k")])) == [None]
+
+
+async def test_a_producer_that_is_stopped_under_a_send_answers_it(producer: KafkaProducer) -> None:
+    sending = asyncio.ensure_future(producer.send([OutRecord("there-is-none", b"x", b"k")]))
+    await asyncio.sleep(0.5)
+    await producer.stop()
+    (error,) = await sending
+    assert "there-is-none" in str(error)
