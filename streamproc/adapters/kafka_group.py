@@ -208,16 +208,17 @@ class Membership:
         """Whether the answer means that somebody else has this member's name.
 
         aiokafka sends the name with joins only. A member that heeds its heartbeats and is unknown all the same, out of
-        the blue, was replaced by a namesake. One that is fenced need not be: a coordinator stores its members when it
-        answers their SyncGroup, so that one which takes over before may know the name by an earlier member of this
-        very process.
+        the blue, was replaced by a namesake. One that has never synced need not be: a coordinator stores its members
+        when it answers their SyncGroup, so that one which takes over before knows nobody of that name, or an earlier
+        member of this very process.
         """
         if not self._instance_id or self._coordinator._closing.done():
             return False
+        is_stored = self._coordinator.member_id == self._stored_as
         if code == FENCED_INSTANCE_ID:
-            return self._coordinator.member_id == self._stored_as or self._fences >= FENCES_MAX
+            return is_stored or self._fences >= FENCES_MAX
         is_calm = not self._coordinator._rejoin_needed_fut.done() and began < self.held_until
-        return code == UNKNOWN_MEMBER_ID and is_calm
+        return code == UNKNOWN_MEMBER_ID and is_calm and is_stored
 
     @property
     def generation(self) -> int:
