@@ -38,10 +38,11 @@ def check_limits(function: Any, limits: Limits) -> None:
     """Raises ConfigError for the first option of a function, of those it has, that cannot be."""
     for option, (low, high) in limits.items():
         value = getattr(function, option, None)
-        kinds = int if option in _WHOLE else int | float
-        if value is not None and (isinstance(value, bool) or not isinstance(value, kinds)):
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int if option in _WHOLE else int | float):
             raise ConfigError(f"{function.name}: {option}={value!r} is no {'whole ' * (option in _WHOLE)}number")
-        if value is not None and not low <= value <= high:
+        if not low <= value <= high:
             raise ConfigError(f"{function.name}: {option}={value} is outside {low:g} to {high:g}")
     if getattr(function, "backoff_s", 0) > getattr(function, "backoff_max_s", inf):
         raise ConfigError(

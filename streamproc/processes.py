@@ -50,7 +50,11 @@ def supervise(count: int, work: Callable[[int, Connection], int], grace_s: float
         return 128 + signals.came[1]
     codes = [GRACE_EXCEEDED if worker in late else worker.exitcode or 0 for worker in first]
     failed = [code for code in codes if code not in UNHARMED]
-    return next((code if code in CODES or code > 128 else FAILED for code in failed), 0)
+    return next((code if _has_said_why(code) else FAILED for code in failed), 0)
+
+
+def _has_said_why(code: int) -> bool:
+    return code in CODES or code > 128
 
 
 def _tell_why(ended: Sequence[BaseProcess]) -> None:
@@ -59,7 +63,7 @@ def _tell_why(ended: Sequence[BaseProcess]) -> None:
         code = worker.exitcode or 0
         if code < 0 and code not in UNHARMED:
             log.error("worker process %s was killed by %s", worker.pid, signal.Signals(-code).name)
-        elif code > 0 and code not in CODES and code <= 128:
+        elif code > 0 and not _has_said_why(code):
             log.error("worker process %s ended itself with exit code %d", worker.pid, code)
 
 

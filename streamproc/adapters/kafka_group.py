@@ -107,7 +107,7 @@ class Membership:
             raise
         if response.API_KEY == HEARTBEAT:
             await self._believe(response, began)
-        elif response.API_KEY in (SYNC_GROUP, JOIN_GROUP):
+        elif response.API_KEY in WAITS:
             self._note(response.API_KEY, response.error_code, began)
             if response.API_KEY == JOIN_GROUP:
                 self._is_leader = response.error_code == NONE and response.leader_id == response.member_id
@@ -133,8 +133,7 @@ class Membership:
         try:
             await asyncio.wait([sending, of._closing], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            if not sending.done():
-                sending.cancel()
+            sending.cancel()
         if sending.done():
             return sending.result()
         if of.member_id and not self._instance_id:

@@ -136,10 +136,10 @@ class _Sending:
 
 
 class _Connection:
-    """A client and the lines of the partitions it sends to."""
+    """A client and the lines of the partitions it sends to. `is_in_doubt` says so of its sequence numbers."""
 
     def __init__(self, client: Any) -> None:
-        self._is_in_doubt = False
+        self.is_in_doubt = False
         self._client = client
         self._partitioner = DefaultPartitioner()
         self._lines: dict[tuple[str, int], _Line] = {}
@@ -148,11 +148,7 @@ class _Connection:
     def is_broken(self) -> bool:
         """Whether its sequence numbers are in doubt, or it has ceased to ask for metadata, as it does when closed."""
         asking = self._client.client._sync_task
-        return self._is_in_doubt or asking is None or bool(asking.done())
-
-    def break_off(self) -> None:
-        """Puts its sequence numbers in doubt."""
-        self._is_in_doubt = True
+        return self.is_in_doubt or asking is None or bool(asking.done())
 
     def knows(self, topic: str) -> bool:
         """Whether the newest metadata tells of a topic."""
@@ -267,7 +263,7 @@ class _Line:
             self._client._txn_manager.increment_sequence_number(self._partition, -len(out))
             return _told(error, topic)
         except Exception as error:
-            self._connection.break_off()
+            self._connection.is_in_doubt = True
             return _told(error, topic)
         return None
 
